@@ -1,0 +1,41 @@
+"""Errors of the model's room. The message of each is a full sentence that a user may read and that says what to do next."""
+
+
+class MlError(Exception):
+    """Base of every error that ``ml`` raises on purpose; ``str(error)`` may be shown to the user as it stands."""
+
+
+class ImageError(MlError):
+    """The file given cannot be taken as one CT slice."""
+
+
+class UnreadableImageError(ImageError):
+    """The bytes are missing, cut short, damaged or not what they claim to be."""
+
+
+class UnsupportedImageError(ImageError):
+    """A sound file, but not one slice of a kind this system reads (format, animation, photograph, DICOM of another kind)."""
+
+
+class ImageTooLargeError(ImageError):
+    """More bytes or more pixels than are accepted."""
+
+
+class ImageTooSmallError(ImageError):
+    """Too few pixels for a slice to be read."""
+
+
+class ModelFileError(MlError):
+    """The model's folder is missing, incomplete, or its files are not those that ``model.json`` names."""
+
+
+class TrainingDataError(MlError):
+    """A folder of training or evaluation data is missing or not laid out as expected."""
+
+
+class DivergedError(MlError):
+    """Training stopped because the loss is no longer a number or no longer improves."""
+
+
+class MissingDependencyError(MlError):
+    """A package that only training machines install is needed for what was asked."""
