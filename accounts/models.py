@@ -1,0 +1,217 @@
+"""Hospitals, the people who log in, and the record of who looked at what."""
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.core.exceptions import PermissionDenied
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+class Hospital(models.Model):
+    """A hospital or practice: the wall between two groups of people who never see each other's patients."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(_("name"), max_length=120, unique=True)
+    department = models.CharField(_("department"), max_length=120, blank=True)
+    address = models.TextField(_("address"), blank=True)
+    phone = models.CharField(_("telephone"), max_length=40, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("hospital")
+        verbose_name_plural = _("hospitals")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Role(models.TextChoices):
+    """What somebody is here for. A person has exactly one role; nobody gets one by default but "patient"."""
+
+    DOCTOR = "doctor", _("Doctor")
+    PATIENT = "patient", _("Patient")
+    ADMINISTRATOR = "administrator", _("Administrator")
+
+
+class UserManager(BaseUserManager["User"]):
+    """Creates people who log in by e-mail."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        """Create and store one person; the e-mail is stored in lower case. Raises ``ValueError`` without an e-mail."""
+        if not email:
+            raise ValueError("An e-mail address is needed to create a user.")
+        user = self.model(email=email.strip().lower(), **fields)
+        user.set_password(password)
+        user.full_clean(exclude=["password"])
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        """Create an administrator of the whole installation, without any clinical role."""
+        fields |= {"role": Role.ADMINISTRATOR, "is_staff": True, "is_superuser": True}
+        return self.create_user(email, password, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> "User":
+        """Find a person by e-mail, whatever its case."""
+        return self.get(email__iexact=username)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """Somebody who logs in by e-mail. People are deactivated, never deleted: foreign keys to them are PROTECT.
+
+    A doctor sees nothing until an administrator has approved them (``approved_at``)::
+
+        signed up as doctor ──approve()──▶ approved ──deactivate()──▶ inactive
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    email = models.EmailField(_("e-mail address"), unique=True)
+    given_name = models.CharField(_("given name"), max_length=80)
+    family_name = models.CharField(_("family name"), max_length=80)
+    role = models.CharField(_("role"), max_length=20, choices=Role, default=Role.PATIENT)
+    hospital = models.ForeignKey(
+        Hospital, on_delete=models.PROTECT, null=True, blank=True, related_name="people", verbose_name=_("hospital")
+    )
+    licence_number = models.CharField(_("licence number"), max_length=40, blank=True)
+    approved_at = models.DateTimeField(_("approved at"), null=True, blank=True, editable=False)
+    approved_by = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="approved_people"
+    )
+    is_active = models.BooleanField(_("may log in"), default=True)
+    is_staff = models.BooleanField(_("may open the administration"), default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = UserManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS = ["given_name", "family_name"]
+
+    class Meta:
+        verbose_name = _("person")
+        verbose_name_plural = _("people")
+        ordering = ["family_name", "given_name"]
+        constraints = [
+            models.UniqueConstraint(Lower("email"), name="email_is_unique_whatever_its_case"),
+            models.CheckConstraint(
+                condition=models.Q(is_staff=False) | models.Q(role=Role.ADMINISTRATOR),
+                name="only_administrators_open_the_administration",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(is_superuser=False) | models.Q(role=Role.ADMINISTRATOR),
+                name="a_superuser_has_no_clinical_role",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(approved_at__isnull=True)
+                | ~models.Q(role=Role.DOCTOR)
+                | models.Q(hospital__isnull=False),
+                name="an_approved_doctor_belongs_to_a_hospital",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.get_full_name() or self.email
+
+    def get_full_name(self) -> str:
+        """Return given and family name."""
+        return f"{self.given_name} {self.family_name}".strip()
+
+    def get_short_name(self) -> str:
+        """Return the given name, or the e-mail where none is known."""
+        return self.given_name or self.email
+
+    @property
+    def is_approved_doctor(self) -> bool:
+        """Whether this person may do clinical work: an active doctor of a hospital, approved by an administrator."""
+        return bool(
+            self.is_active
+            and self.role == Role.DOCTOR
+            and self.approved_at is not None
+            and self.hospital_id is not None
+        )
+
+    @property
+    def is_awaiting_approval(self) -> bool:
+        """Whether this is a doctor whom no administrator has approved yet."""
+        return self.role == Role.DOCTOR and self.approved_at is None
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether this person reads reports as a patient."""
+        return self.is_active and self.role == Role.PATIENT
+
+    @property
+    def is_administrator(self) -> bool:
+        """Whether this person runs the portal in the administration."""
+        return self.is_active and self.role == Role.ADMINISTRATOR
+
+    def approve(self, *, by: "User") -> None:
+        """Let this doctor work. Raises ``PermissionDenied`` unless ``by`` administers this doctor's hospital."""
+        if not by.is_administrator or not (by.is_superuser or by.hospital_id == self.hospital_id):
+            raise PermissionDenied("Only an administrator of the doctor's hospital can approve a doctor.")
+        self.approved_at = timezone.now()
+        self.approved_by = by
+        self.full_clean(exclude=["password"])
+        self.save(update_fields=["approved_at", "approved_by"])
+
+    def deactivate(self) -> None:
+        """End this person's access without deleting what they did."""
+        self.is_active = False
+        self.save(update_fields=["is_active"])
+
+
+class AccessEvent(models.Model):
+    """One look at, change of or download of something clinical. Rows are added, never changed."""
+
+    class Action(models.TextChoices):
+        """What was done."""
+
+        VIEWED = "viewed", _("viewed")
+        CREATED = "created", _("created")
+        CHANGED = "changed", _("changed")
+        DOWNLOADED = "downloaded", _("downloaded")
+        SIGNED = "signed", _("signed")
+        RELEASED = "released", _("released")
+        CLAIMED = "claimed", _("claimed")
+
+    actor = models.ForeignKey(User, on_delete=models.PROTECT, related_name="access_events")
+    action = models.CharField(max_length=20, choices=Action)
+    target_type = models.CharField(max_length=40)
+    target_id = models.UUIDField()
+    at = models.DateTimeField(default=timezone.now, editable=False)
+    address = models.GenericIPAddressField(null=True)
+
+    class Meta:
+        verbose_name = _("access event")
+        verbose_name_plural = _("access events")
+        ordering = ["-at"]
+        indexes = [models.Index(fields=["target_type", "target_id", "-at"], name="access_event_by_target")]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.target_type} {self.target_id}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store a new event. Raises ``PermissionDenied`` for one that is already stored."""
+        if not self._state.adding:
+            raise PermissionDenied("Access events are never changed.")
+        super().save(*args, **kwargs)
+
+    @classmethod
+    def record(cls, request: "HttpRequest", *, action: Action, target: models.Model) -> "AccessEvent":
+        """Note that the request's user did ``action`` to ``target`` (a stored row with a UUID)."""
+        return cls.objects.create(
+            actor=request.user,
+            action=action,
+            target_type=target._meta.label_lower,
+            target_id=target.pk,
+            address=request.META.get("REMOTE_ADDR") or None,
+        )

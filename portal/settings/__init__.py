@@ -1,0 +1,1 @@
+"""Settings: ``base`` holds what every installation shares; ``dev``, ``demo``, ``test`` and ``production`` add the rest."""

@@ -1,0 +1,12 @@
+"""Settings for development on one machine: SQLite, mail on the console, helpful error pages."""
+
+from portal.settings.base import *  # noqa: F403 - a settings layer is the base plus its own lines
+from portal.settings.base import STORAGES, VAR_DIR
+
+DEBUG = True
+# Good for this machine only: development and demo answer on the loopback address.
+SECRET_KEY = "development-only-" + "0" * 48  # noqa: S105 - production refuses it
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+WHITENOISE_USE_FINDERS = True
+STORAGES = STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+VAR_DIR.mkdir(parents=True, exist_ok=True)

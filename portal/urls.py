@@ -1,0 +1,16 @@
+"""Addresses of the portal. Every one needs a log-in unless its view says otherwise (LoginRequiredMiddleware)."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from portal import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("healthz", views.healthz, name="healthz"),
+    path("accounts/", include("accounts.urls")),
+    path("accounts/", include("allauth.account.urls")),
+    path("studies/", include("studies.urls")),
+    path("reports/", include("reports.urls")),
+    path("administration/", admin.site.urls),
+]

@@ -1,0 +1,1 @@
+"""Reports from draft to release, and their PDFs. May import ``studies`` and ``accounts``."""

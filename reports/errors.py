@@ -1,0 +1,13 @@
+"""Errors of the reports app. Their messages are sentences that a user may read."""
+
+
+class ReportsError(Exception):
+    """Base of this app's errors; the message is a full sentence that says what to do next."""
+
+
+class InvalidTransitionError(ReportsError):
+    """A report was asked for a step that its present state does not allow."""
+
+
+class StaleDraftError(ReportsError):
+    """Somebody else has changed the draft since it was opened; nothing was overwritten."""

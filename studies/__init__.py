@@ -1,0 +1,1 @@
+"""Patients, studies, slices and their analyses. May import ``accounts`` and ``ml``."""

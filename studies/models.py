@@ -1,0 +1,480 @@
+"""Patients, their studies, the slices in them, and what the model said about each slice."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.files.base import ContentFile
+from django.db import models, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from guardian.models import UserObjectPermissionBase
+
+from accounts.models import Hospital, User
+from studies.errors import InvalidTransitionError
+from studies.storage import analysis_path, image_path
+
+if TYPE_CHECKING:
+    from ml.inference import AnalysisResult
+
+
+class PatientQuerySet(models.QuerySet["Patient"]):
+    """Patients, restricted to what somebody may see."""
+
+    def visible_to(self, user: Any) -> "PatientQuerySet":
+        """Return the records of the doctor's own hospital that the doctor holds a grant on; nothing for anyone else."""
+        if not getattr(user, "is_approved_doctor", False):
+            return self.none()
+        return self.filter(
+            hospital_id=user.hospital_id,
+            id__in=PatientUserObjectPermission.objects.filter(user=user, permission__codename="view_patient").values(
+                "content_object_id"
+            ),
+        )
+
+
+class Patient(models.Model):
+    """A person's record at one hospital. The same person at two hospitals has two records, and may log in as one user."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="patients")
+    record_number = models.CharField(_("record number"), max_length=40)
+    given_name = models.CharField(_("given name"), max_length=80)
+    family_name = models.CharField(_("family name"), max_length=80)
+    birth_date = models.DateField(_("date of birth"))
+    email = models.EmailField(_("e-mail address"), blank=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="patient_records"
+    )
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = PatientQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("patient")
+        verbose_name_plural = _("patients")
+        ordering = ["family_name", "given_name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["hospital", "record_number"], name="a_record_number_stands_once_in_a_hospital"
+            ),
+            models.UniqueConstraint(
+                fields=["hospital", "user"],
+                condition=models.Q(user__isnull=False),
+                name="a_person_has_one_record_in_a_hospital",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.family_name}, {self.given_name}"
+
+    @property
+    def full_name(self) -> str:
+        """Given and family name."""
+        return f"{self.given_name} {self.family_name}"
+
+
+class StudyQuerySet(models.QuerySet["Study"]):
+    """Studies, restricted to what somebody may see."""
+
+    def visible_to(self, user: Any) -> "StudyQuerySet":
+        """Return the studies of the doctor's own hospital that the doctor holds a grant on; nothing for anyone else."""
+        if not getattr(user, "is_approved_doctor", False):
+            return self.none()
+        return self.filter(
+            patient__hospital_id=user.hospital_id,
+            id__in=StudyUserObjectPermission.objects.filter(user=user, permission__codename="view_study").values(
+                "content_object_id"
+            ),
+        )
+
+
+class Study(models.Model):
+    """One examination of one patient: one or more slices, in order, and the question that was asked of them."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    patient = models.ForeignKey(Patient, on_delete=models.PROTECT, related_name="studies")
+    accession_number = models.CharField(_("accession number"), max_length=40, blank=True)
+    study_date = models.DateField(_("study date"))
+    clinical_question = models.TextField(_("clinical question"), blank=True, max_length=2000)
+    is_synthetic = models.BooleanField(_("synthetic"), default=False)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    objects = StudyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("study")
+        verbose_name_plural = _("studies")
+        ordering = ["-created_at", "id"]
+
+    def __str__(self) -> str:
+        return f"CT {self.study_date:%Y-%m-%d}"
+
+
+class ImageQuerySet(models.QuerySet["Image"]):
+    """Slices, restricted to what somebody may see."""
+
+    def visible_to(self, user: Any) -> "ImageQuerySet":
+        """Return the slices of the studies that this person may see."""
+        return self.filter(study__in=Study.objects.visible_to(user))
+
+
+class Image(models.Model):
+    """One axial slice, decoded and re-encoded as grey PNG without metadata, stored under a random name."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    study = models.ForeignKey(Study, on_delete=models.PROTECT, related_name="images")
+    number = models.PositiveIntegerField(_("slice number"), default=1)
+    file = models.FileField(upload_to=image_path, max_length=100)
+    sha256 = models.CharField(max_length=64)
+    byte_size = models.PositiveBigIntegerField()
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+    source_format = models.CharField(max_length=10)
+    original_name = models.CharField(_("file name"), max_length=255, blank=True)
+    row_spacing_mm = models.FloatField(null=True, blank=True)
+    column_spacing_mm = models.FloatField(null=True, blank=True)
+    uploaded_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ImageQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("slice")
+        verbose_name_plural = _("slices")
+        ordering = ["study", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["study", "number"], name="a_slice_number_stands_once_in_a_study"),
+            models.UniqueConstraint(fields=["study", "sha256"], name="a_picture_stands_once_in_a_study"),
+        ]
+
+    def __str__(self) -> str:
+        return f"slice {self.number}"
+
+    @property
+    def pixel_spacing_mm(self) -> tuple[float, float] | None:
+        """Row and column spacing in millimetres, or None where the file did not say."""
+        if self.row_spacing_mm is None or self.column_spacing_mm is None:
+            return None
+        return self.row_spacing_mm, self.column_spacing_mm
+
+    @property
+    def latest_analysis(self) -> "Analysis | None":
+        """The newest analysis of this slice, in whatever state."""
+        return self.analyses.order_by("-queued_at", "-id").first()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """What one run of the sweeper did: counts, and the identifiers of analyses to enqueue again."""
+
+    failed: int
+    requeued: int
+    to_enqueue: tuple[uuid.UUID, ...]
+
+
+class AnalysisQuerySet(models.QuerySet["Analysis"]):
+    """Analyses: what may be seen, what may be claimed, what got stuck."""
+
+    def visible_to(self, user: Any) -> "AnalysisQuerySet":
+        """Return the analyses of the slices that this person may see."""
+        return self.filter(image__in=Image.objects.visible_to(user))
+
+    def active(self) -> "AnalysisQuerySet":
+        """Return those that are waiting or being worked on."""
+        return self.filter(state__in=[Analysis.State.QUEUED, Analysis.State.RUNNING])
+
+    def claim(self, analysis_id: uuid.UUID) -> "Analysis | None":
+        """Take one queued analysis for work. One conditional UPDATE, so of two workers only one gets it.
+
+        Returns the running analysis, or None if somebody else has it or it is not queued any more.
+        """
+        now = timezone.now()
+        is_won = self.filter(id=analysis_id, state=Analysis.State.QUEUED).update(
+            state=Analysis.State.RUNNING,
+            started_at=now,
+            lease_expires_at=now + timedelta(seconds=settings.ANALYSIS_LEASE_S),
+        )
+        return self.select_related("image__study").get(id=analysis_id) if is_won else None
+
+    def sweep(self) -> "SweepResult":
+        """Recover what a crash, a time-out or a lost message left behind. Safe to run at any time, any number of times.
+
+        RUNNING whose lease has ended goes back to QUEUED with the next attempt number, or to FAILED after the last
+        one. The returned identifiers of QUEUED analyses are to be enqueued again by the caller.
+        """
+        now = timezone.now()
+        expired = self.filter(state=Analysis.State.RUNNING, lease_expires_at__lt=now)
+        failed = expired.filter(attempt__gte=settings.ANALYSIS_MAX_ATTEMPTS).update(
+            state=Analysis.State.FAILED,
+            finished_at=now,
+            lease_expires_at=None,
+            error=Analysis.GAVE_UP,
+        )
+        requeued = 0
+        for analysis in expired.filter(attempt__lt=settings.ANALYSIS_MAX_ATTEMPTS):
+            requeued += self.filter(
+                id=analysis.id, state=Analysis.State.RUNNING, attempt=analysis.attempt, lease_expires_at__lt=now
+            ).update(
+                state=Analysis.State.QUEUED,
+                attempt=analysis.attempt + 1,
+                lease_expires_at=None,
+                started_at=None,
+                enqueued_at=None,
+            )
+        stale_at = now - timedelta(seconds=settings.ANALYSIS_REQUEUE_AFTER_S)
+        lost = self.filter(state=Analysis.State.QUEUED).filter(
+            models.Q(enqueued_at__isnull=True, queued_at__lt=now - timedelta(seconds=5))
+            | models.Q(enqueued_at__lt=stale_at)
+        )
+        return SweepResult(failed=failed, requeued=requeued, to_enqueue=tuple(lost.values_list("id", flat=True)))
+
+
+class Analysis(models.Model):
+    """What one model version said about one slice.
+
+    ::
+
+        QUEUED ──claim()──▶ RUNNING ──succeed()──▶ SUCCEEDED
+          │ ▲                  │  └────fail()────▶ FAILED
+          │ └──sweep(), next───┘        ▲
+          │    attempt                  │ sweep() after the last attempt
+          └──cancel()──▶ CANCELLED
+
+    Only the sweeper moves RUNNING back to QUEUED, and counts the attempt up; ``succeed`` and ``fail`` ask for the
+    attempt they were started with, so a worker that comes back from the dead cannot overwrite. A retry is the same
+    row; "run again" by a person is a new row.
+    """
+
+    class State(models.TextChoices):
+        """Where the analysis stands."""
+
+        QUEUED = "queued", _("queued")
+        RUNNING = "running", _("analysing")
+        SUCCEEDED = "succeeded", _("done")
+        FAILED = "failed", _("failed")
+        CANCELLED = "cancelled", _("cancelled")
+
+    GAVE_UP = (
+        "The analysis was started several times and never finished. Please try again; if it fails again, tell your "
+        "administrator."
+    )
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="analyses")
+    state = models.CharField(max_length=12, choices=State, default=State.QUEUED, editable=False)
+    attempt = models.PositiveSmallIntegerField(default=1, editable=False)
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    queued_at = models.DateTimeField(default=timezone.now, editable=False)
+    enqueued_at = models.DateTimeField(null=True, editable=False)
+    started_at = models.DateTimeField(null=True, editable=False)
+    lease_expires_at = models.DateTimeField(null=True, editable=False)
+    finished_at = models.DateTimeField(null=True, editable=False)
+    error = models.TextField(_("what went wrong"), blank=True, editable=False)
+
+    model_version = models.CharField(max_length=60, blank=True, editable=False)
+    probabilities = models.JSONField(default=dict, blank=True, editable=False)
+    malignant_probability = models.FloatField(null=True, editable=False)
+    malignant_basis = models.TextField(blank=True, editable=False)
+    thresholds = models.JSONField(default=dict, blank=True, editable=False)
+    step_ms = models.JSONField(default=dict, blank=True, editable=False)
+    duration_ms = models.PositiveIntegerField(null=True, editable=False)
+    mask = models.FileField(upload_to=analysis_path, max_length=100, blank=True, editable=False)
+    overlay = models.FileField(upload_to=analysis_path, max_length=100, blank=True, editable=False)
+    activation = models.FileField(upload_to=analysis_path, max_length=100, blank=True, editable=False)
+
+    objects = AnalysisQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("analysis")
+        verbose_name_plural = _("analyses")
+        ordering = ["-queued_at", "id"]
+        indexes = [models.Index(fields=["state", "lease_expires_at"], name="analysis_by_state_and_lease")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["image"],
+                condition=models.Q(state__in=["queued", "running"]),
+                name="a_slice_has_one_active_analysis",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(state="succeeded")
+                | (models.Q(malignant_probability__isnull=False) & ~models.Q(model_version="")),
+                name="a_succeeded_analysis_names_model_and_answer",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(state="failed") | ~models.Q(error=""), name="a_failed_analysis_says_why"
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(state="running") | models.Q(lease_expires_at__isnull=False),
+                name="a_running_analysis_has_a_lease",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"analysis {self.id}"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is waiting or being worked on; a page keeps asking only while this holds."""
+        return self.state in (self.State.QUEUED, self.State.RUNNING)
+
+    @property
+    def can_be_retried(self) -> bool:
+        """Whether a person may ask for a new run of this slice."""
+        return self.state in (self.State.FAILED, self.State.CANCELLED, self.State.SUCCEEDED)
+
+    @property
+    def top_class(self) -> str | None:
+        """Name of the most probable class, or None before there is an answer."""
+        return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
+
+    def _leave_running(self, **values: Any) -> None:
+        is_ours = Analysis.objects.filter(id=self.id, state=self.State.RUNNING, attempt=self.attempt).update(
+            finished_at=timezone.now(), lease_expires_at=None, **values
+        )
+        if not is_ours:
+            raise InvalidTransitionError(
+                f"This analysis is not running its attempt {self.attempt} any more, so the answer was thrown away."
+            )
+        self.refresh_from_db()
+
+    def succeed(self, result: "AnalysisResult", *, overlay_png: bytes, mask_png: bytes, activation_png: bytes) -> None:
+        """Record the model's answer. Raises ``InvalidTransitionError`` if this attempt was given up meanwhile.
+
+        The pictures are PNG bytes of the slice's own size. Files of a lost race are removed again.
+        """
+        written: dict[str, str] = {}
+        try:
+            for name, content in (("overlay", overlay_png), ("mask", mask_png), ("activation", activation_png)):
+                field = self._meta.get_field(name)
+                written[name] = field.storage.save(field.generate_filename(self, name), ContentFile(content))
+            with transaction.atomic():
+                self._leave_running(
+                    state=self.State.SUCCEEDED,
+                    error="",
+                    model_version=result.model_version,
+                    probabilities=dict(result.probabilities),
+                    malignant_probability=result.malignant_probability,
+                    malignant_basis=result.malignant_basis,
+                    thresholds=dict(result.thresholds),
+                    step_ms=dict(result.step_ms),
+                    duration_ms=result.duration_ms,
+                    **written,
+                )
+                Finding.objects.bulk_create(
+                    Finding.from_result(self, number=number, finding=finding)
+                    for number, finding in enumerate(result.findings, start=1)
+                )
+        except BaseException:
+            for name, path in written.items():
+                self._meta.get_field(name).storage.delete(path)
+            raise
+
+    def fail(self, sentence: str) -> None:
+        """Record why there is no answer. Raises ``InvalidTransitionError`` if this attempt was given up meanwhile."""
+        self._leave_running(state=self.State.FAILED, error=sentence)
+
+    def cancel(self) -> None:
+        """Take a waiting analysis out of the queue. Raises ``InvalidTransitionError`` once it has started."""
+        is_cancelled = Analysis.objects.filter(id=self.id, state=self.State.QUEUED).update(
+            state=self.State.CANCELLED, finished_at=timezone.now()
+        )
+        if not is_cancelled:
+            raise InvalidTransitionError("Only an analysis that is still waiting can be cancelled.")
+        self.refresh_from_db()
+
+
+class Finding(models.Model):
+    """One outlined region of one analysis. Boxes and axes are in pixels of the stored slice."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    analysis = models.ForeignKey(Analysis, on_delete=models.PROTECT, related_name="findings")
+    number = models.PositiveSmallIntegerField()
+    box_x = models.PositiveIntegerField()
+    box_y = models.PositiveIntegerField()
+    box_width = models.PositiveIntegerField()
+    box_height = models.PositiveIntegerField()
+    area_px = models.PositiveIntegerField()
+    long_axis_px = models.FloatField()
+    short_axis_px = models.FloatField()
+    area_mm2 = models.FloatField(null=True, blank=True)
+    long_axis_mm = models.FloatField(null=True, blank=True)
+    short_axis_mm = models.FloatField(null=True, blank=True)
+    malignancy = models.FloatField(_("probability of malignancy"))
+
+    class Meta:
+        verbose_name = _("finding")
+        verbose_name_plural = _("findings")
+        ordering = ["analysis", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["analysis", "number"], name="a_finding_number_stands_once_in_an_analysis"),
+            models.CheckConstraint(
+                condition=models.Q(malignancy__gte=0, malignancy__lte=1), name="malignancy_is_a_probability"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"finding {self.number}"
+
+    @classmethod
+    def from_result(cls, analysis: Analysis, *, number: int, finding: Any) -> "Finding":
+        """Build the row for one finding of the model's answer (``ml.inference.FindingResult``)."""
+        x, y, width, height = finding.box
+        return cls(
+            analysis=analysis,
+            number=number,
+            box_x=x,
+            box_y=y,
+            box_width=width,
+            box_height=height,
+            area_px=finding.area_px,
+            long_axis_px=finding.long_axis_px,
+            short_axis_px=finding.short_axis_px,
+            area_mm2=finding.area_mm2,
+            long_axis_mm=finding.long_axis_mm,
+            short_axis_mm=finding.short_axis_mm,
+            malignancy=finding.malignancy,
+        )
+
+
+class AllowedPermissionsMixin(models.Model):
+    """A grant row that takes only the permissions on its allow-list, each at most once a person and object."""
+
+    allowed_permissions: frozenset[str] = frozenset()
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store the grant. Raises ``ValidationError`` for a permission outside the allow-list."""
+        if self.permission.codename not in self.allowed_permissions:
+            raise ValidationError(
+                f"{self.permission.codename} cannot be granted on a single object. Allowed: "
+                f"{', '.join(sorted(self.allowed_permissions))}."
+            )
+        super().save(*args, **kwargs)
+
+
+class PatientUserObjectPermission(AllowedPermissionsMixin, UserObjectPermissionBase):
+    """A doctor's grant on one patient record."""
+
+    allowed_permissions = frozenset({"view_patient", "change_patient"})
+    content_object = models.ForeignKey(Patient, on_delete=models.CASCADE)
+
+    class Meta(UserObjectPermissionBase.Meta):
+        pass
+
+
+class StudyUserObjectPermission(AllowedPermissionsMixin, UserObjectPermissionBase):
+    """A doctor's grant on one study."""
+
+    allowed_permissions = frozenset({"view_study", "change_study"})
+    content_object = models.ForeignKey(Study, on_delete=models.CASCADE)
+
+    class Meta(UserObjectPermissionBase.Meta):
+        pass

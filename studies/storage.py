@@ -1,0 +1,20 @@
+"""Where pictures and masks live: private files named by random UUIDs, never by what the uploader called them."""
+
+import uuid
+
+from django.db import models
+
+
+def _random_name(*, folder: str, suffix: str) -> str:
+    name = uuid.uuid4()
+    return f"{folder}/{name.hex[:2]}/{name}{suffix}"
+
+
+def image_path(instance: models.Model, filename: str) -> str:
+    """Name a stored slice."""
+    return _random_name(folder="images", suffix=".png")
+
+
+def analysis_path(instance: models.Model, filename: str) -> str:
+    """Name a picture made by an analysis (mask, overlay, activation)."""
+    return _random_name(folder="analyses", suffix=".png")
