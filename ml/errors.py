@@ -1,4 +1,6 @@
-"""Errors of the model's room. The message of each is a full sentence that a user may read and that says what to do next."""
+"""Errors of the model's room. The message of each is a full sentence that a user may read and that says what to do
+next.
+"""
 
 
 class MlError(Exception):
@@ -14,7 +16,9 @@ class UnreadableImageError(ImageError):
 
 
 class UnsupportedImageError(ImageError):
-    """A sound file, but not one slice of a kind this system reads (format, animation, photograph, DICOM of another kind)."""
+    """A sound file, but not one slice of a kind this system reads (format, animation, photograph, DICOM of another
+    kind).
+    """
 
 
 class ImageTooLargeError(ImageError):
