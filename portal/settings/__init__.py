@@ -1,1 +1,1 @@
-"""Settings: ``base`` holds what every installation shares; ``dev``, ``demo``, ``test`` and ``production`` add the rest."""
+"""Settings: ``base`` is shared; ``dev``, ``demo``, ``test`` and ``production`` add the rest."""

@@ -1,4 +1,4 @@
-"""Settings that every installation shares. One setting read from the environment ↔ one line in docs/configuration.md."""
+"""Settings that every installation shares. Each one read from the environment has a line in docs/configuration.md."""
 
 from pathlib import Path
 
@@ -7,8 +7,7 @@ import environ
 env = environ.Env()
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
-VAR_DIR = env.path("IRA_VAR_DIR", default=str(BASE_DIR / "var"))
-VAR_DIR = Path(str(VAR_DIR))
+VAR_DIR = Path(env.str("IRA_VAR_DIR", default=str(BASE_DIR / "var")))
 
 DEBUG = False
 ALLOWED_HOSTS: list[str] = []
@@ -69,14 +68,15 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'portal.sqlite3'}")}
+# Web and worker write at the same time: WAL lets readers go on, IMMEDIATE takes the write lock up front instead of
+# failing half-way through a transaction, and the time-out makes a second writer wait instead of erring.
+SQLITE_OPTIONS = {
+    "timeout": 20,
+    "transaction_mode": "IMMEDIATE",
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Web and worker write at the same time: WAL lets readers go on, IMMEDIATE takes the write lock up front instead of
-    # failing half-way through a transaction, and the time-out makes a second writer wait instead of erring.
-    DATABASES["default"]["OPTIONS"] = {
-        "timeout": 20,
-        "transaction_mode": "IMMEDIATE",
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
-    }
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "accounts.User"
@@ -124,7 +124,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
-# Pictures, masks and PDFs. Never under a web-served folder and without a base URL: they leave only through checking views.
+# Pictures, masks and PDFs: outside any web-served folder, without a base URL. They leave only through views that check.
 MEDIA_ROOT = VAR_DIR / "media"
 MEDIA_URL = ""
 FILE_UPLOAD_PERMISSIONS = 0o600

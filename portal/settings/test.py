@@ -6,7 +6,7 @@ from pathlib import Path
 from portal.settings.base import *  # noqa: F403 - a settings layer is the base plus its own lines
 from portal.settings.base import Q_CLUSTER, STORAGES, VAR_DIR, env
 
-SECRET_KEY = "tests-only-" + "0" * 54  # noqa: S105 - production refuses it
+SECRET_KEY = "tests-only-" + "0" * 54
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
