@@ -158,8 +158,6 @@ Q_CLUSTER = {
     "label": "Task queue",
 }
 
-MODEL_DIR = env.str("IRA_MODEL_DIR", default=str(BASE_DIR / "ml" / "starter"))
-
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 DEFAULT_FROM_EMAIL = env.str("IRA_FROM_EMAIL", default="Radiology portal <no-reply@localhost>")
 

@@ -1,0 +1,94 @@
+"""Documentation and code say the same: settings, commands, requirements, links."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
+FRAMEWORK_NAMES = {"DJANGO_SETTINGS_MODULE"}
+
+
+def settings_read_by_code() -> set[str]:
+    names: set[str] = set()
+    for room in ["portal", "accounts", "studies", "reports", "ml", "pipelines"]:
+        for path in (ROOT / room).rglob("*.py"):
+            text = path.read_text()
+            names |= set(re.findall(r"\benv(?:\.\w+)?\(\s*\"([A-Z][A-Z0-9_]+)\"", text))
+            names |= set(re.findall(r"environ(?:\.get\(|\[)\s*\"((?:IRA|DJANGO)_[A-Z0-9_]+)\"", text))
+            names |= set(re.findall(r"_ENVIRONMENT\s*=\s*\"(IRA_[A-Z0-9_]+)\"", text))
+    return {name for name in names if not name.startswith("IRA_TEST_")} | FRAMEWORK_NAMES
+
+
+def test_every_setting_is_documented_and_every_documented_setting_exists() -> None:
+    documented = set(re.findall(r"^\| `([A-Z_0-9]+)` \|", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE))
+    assert documented == settings_read_by_code()
+
+
+def test_the_example_environment_names_the_documented_settings() -> None:
+    documented = set(re.findall(r"^\| `([A-Z_0-9]+)` \|", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE))
+    example = set(re.findall(r"^([A-Z_0-9]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert example == documented
+
+
+@pytest.mark.parametrize("name", ["base", "ml", "production", "dev"])
+def test_requirements_are_pinned_and_hashed(name: str) -> None:
+    text = (ROOT / f"requirements/{name}.txt").read_text()
+    packages = [line for line in text.splitlines() if re.match(r"^[A-Za-z0-9]", line)]
+    assert packages
+    assert [line for line in packages if "==" not in line] == []
+    assert text.count("--hash=sha256:") >= len(packages)
+
+
+@pytest.mark.parametrize("name", ["base", "production"])
+def test_serving_installs_no_training_library(name: str) -> None:
+    text = (ROOT / f"requirements/{name}.txt").read_text().lower()
+    assert not re.search(r"^(tensorflow|keras|mlflow|dvc|scikit-learn|opencv|matplotlib|pandas)\b", text, re.MULTILINE)
+
+
+def test_every_direct_dependency_is_justified() -> None:
+    decisions = (ROOT / "docs/decisions.md").read_text().lower()
+    direct = set()
+    for path in (ROOT / "requirements").glob("*.in"):
+        direct |= {
+            re.split(r"[\[<>=!~ ]", line)[0].lower()
+            for line in path.read_text().splitlines()
+            if line and not line.startswith(("#", "-"))
+        }
+    known_by_suffix = {"pytest-django": "-django", "pytest-xdist": "-xdist", "pytest-timeout": "-timeout"}
+    missing = [
+        name for name in sorted(direct) if known_by_suffix.get(name, name) not in decisions and name not in decisions
+    ]
+    unexplained = [name for name in missing if not name.endswith("-stubs")]
+    assert unexplained == []
+
+
+def test_every_make_target_in_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    named = set()
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        named |= set(re.findall(r"`make ([a-z-]+)", document.read_text()))
+    assert named
+    assert named - targets == set()
+
+
+def test_relative_links_of_the_documents_lead_somewhere() -> None:
+    broken = []
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", document.read_text()):
+            if not (document.parent / target).exists():
+                broken.append(f"{document.name}: {target}")
+    assert broken == []
+
+
+def test_the_repository_stays_small_and_free_of_machine_paths() -> None:
+    files = [ROOT / name for name in TRACKED if name and (ROOT / name).is_file()]
+    if not files:
+        pytest.skip("not a git checkout")
+    large = [path.name for path in files if path.stat().st_size > 5_000_000 and "starter" not in path.parts]
+    assert large == []
+    starter_bytes = sum(path.stat().st_size for path in files if "starter" in path.parts)
+    assert starter_bytes <= 40_000_000

@@ -1,0 +1,44 @@
+"""Tools that a test may need. Missing: a skip with the reason, or a failure where ``REQUIRE_ALL=1``."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip the running test, or fail it where every tool is required. ``reason`` is one line."""
+    if os.environ.get("REQUIRE_ALL") == "1":
+        pytest.fail(f"REQUIRE_ALL=1 and {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def chromium() -> str:
+    """Return the path of the system's Chromium."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    skip_or_fail("no Chromium is installed (apt-get install chromium)")
+
+
+def postgres_bin() -> Path:
+    """Return the folder of PostgreSQL's server programs."""
+    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        if (folder / "initdb").exists():
+            return folder
+    if path := shutil.which("initdb"):
+        return Path(path).parent
+    skip_or_fail("no PostgreSQL server is installed (apt-get install postgresql)")
+
+
+def shared_data(*parts: str) -> Path:
+    """Return a file or folder of the real CT data. Not a tool: where the data is absent, the test is skipped."""
+    path = SHARED_DATA.joinpath(*parts)
+    if not path.exists():
+        pytest.skip("the real CT data (../shared/data) is not on this machine")
+    return path
