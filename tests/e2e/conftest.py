@@ -1,4 +1,4 @@
-"""The demo as its user starts it (web and worker processes, a database of its own) and a real Chromium to look at it."""
+"""The demo as its user starts it (web, worker, a database of its own) and a real Chromium to look at it."""
 
 import os
 import re
@@ -91,7 +91,7 @@ def start_demo(var_dir: Path, *, port: int | None = None) -> Demo:
 def _drain(process: subprocess.Popen[str], log: list[str]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        log.append(line)  # noqa: PERF402 - extend() would show nothing before the end
+        log.append(line)
 
 
 def stop_demo(demo: Demo, *, within_s: float = 20) -> int | None:
