@@ -1,0 +1,58 @@
+"""The main menu: which pages stand in it for whom, and where somebody is."""
+
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+
+
+@dataclass(frozen=True, kw_only=True)
+class NavigationItem:
+    """One entry of the main menu."""
+
+    label: str
+    url: str
+    is_current: bool
+    is_section: bool
+
+
+def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
+    """Return the menu of whoever asks, in order; empty for anonymous people and for doctors nobody has approved yet.
+
+    ``is_current`` marks the page itself, ``is_section`` the entry under which the page stands (a study under
+    "Studies").
+    """
+    user = getattr(request, "user", None)
+    if not isinstance(user, User):
+        return ()
+    entries: list[tuple[str, str, tuple[str, ...]]] = []
+    if user.is_approved_doctor:
+        entries = [
+            (_("Studies"), "studies:study_list", ("studies:study_detail", "studies:study_share", "studies:image_add")),
+            (_("New study"), "studies:study_create", ()),
+            (
+                _("Patients"),
+                "studies:patient_list",
+                ("studies:patient_detail", "studies:patient_edit", "studies:patient_create"),
+            ),
+            (_("Reports"), "reports:report_list", ("reports:report_detail",)),
+        ]
+    elif user.is_patient:
+        entries = [
+            (_("My reports"), "reports:my_reports", ("reports:my_report",)),
+            (_("Claim my record"), "studies:claim_record", ()),
+        ]
+    elif user.is_administrator and user.is_staff:
+        entries = [(_("Administration"), "admin:index", ())]
+    here = request.resolver_match.view_name if request.resolver_match else ""
+    items = []
+    for label, name, inner in entries:
+        try:
+            url = reverse(name)
+        except NoReverseMatch:
+            continue
+        items.append(NavigationItem(label=label, url=url, is_current=here == name, is_section=here in inner))
+    return tuple(items)
