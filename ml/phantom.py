@@ -13,13 +13,15 @@ Typical HU after Hounsfield's scale: air -1000, lung -850, fat -100, water 0, mu
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 from scipy import fft, ndimage
+
+from ml.windows import WINDOWS, Window
 
 FloatArray = NDArray[np.float32]
 NoduleKind = Literal["solid", "part_solid", "ground_glass", "spiculated", "calcified", "cavitary"]
@@ -45,28 +47,6 @@ MALIGNANT_SHARE: Final[Mapping[NoduleKind, float]] = {
     "spiculated": 0.95,
     "calcified": 0.02,
     "cavitary": 0.8,
-}
-
-
-@dataclass(frozen=True)
-class Window:
-    """A display window: ``centre_hu`` becomes mid-grey and ``width_hu`` spans black to white."""
-
-    name: str
-    centre_hu: float
-    width_hu: float
-
-    def apply(self, hu: NDArray[Any]) -> NDArray[np.uint8]:
-        """Grey values 0..255 of the shape of ``hu``."""
-        low = self.centre_hu - self.width_hu / 2
-        grey = (np.asarray(hu, np.float32) - low) * (255.0 / self.width_hu)
-        return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
-
-
-WINDOWS: Final[Mapping[str, Window]] = {
-    "lung": Window("lung", -600.0, 1500.0),
-    "soft_tissue": Window("soft_tissue", 40.0, 400.0),
-    "wide": Window("wide", -100.0, 1900.0),
 }
 
 
@@ -121,7 +101,7 @@ class Phantom:
     """A slice: ``pixels`` uint8 (H,W), ``hu`` int16 (H,W), ``mask`` uint8 (H,W) 0/255, ``lung`` bool (H,W), spacing
     (row, column).
 
-    The mask is the body of the nodule inside the lung (half a pixel covered or more); spicules are outside it.
+    The mask is the body of the nodule up to the pleura (half a pixel covered or more); spicules are outside it.
     """
 
     pixels: NDArray[np.uint8]
@@ -895,10 +875,12 @@ def _find_place(
     if place == "inner":
         allowed = on_side & (lung < -np.float32(radius + 3.0))
     elif place == "juxtapleural":
-        allowed = on_side & (np.abs(lung + np.float32(0.62 * radius)) < 2.0 + canvas.px) & (wall_depth < 3.0)
+        allowed = on_side & (np.abs(lung + np.float32(0.55 * radius)) < 1.0 + 0.5 * canvas.px) & (wall_depth < 3.0)
     else:
         allowed = (
-            on_side & (np.abs(lung + np.float32(0.6 * radius)) < 2.0 + canvas.px) & (cavity < -np.float32(radius + 8.0))
+            on_side
+            & (np.abs(lung + np.float32(0.5 * radius)) < 1.0 + 0.5 * canvas.px)
+            & (cavity < -np.float32(radius + 8.0))
         )
     spots = np.flatnonzero(allowed)
     if len(spots) == 0:
