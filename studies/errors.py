@@ -9,5 +9,20 @@ class InvalidTransitionError(StudiesError):
     """A state machine was asked for a step that its present state does not allow."""
 
 
+class GrantError(StudiesError):
+    """A grant was asked for somebody who may not have one."""
+
+
+class ClaimLockedError(StudiesError):
+    """Too many wrong guesses; the person has to wait before the next try."""
+
+
 class IntakeError(StudiesError):
-    """An upload was refused; nothing of it was stored."""
+    """An upload was refused; nothing of it was stored.
+
+    ``sentences`` holds one full sentence for each file that was refused, in the order of the files.
+    """
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__(" ".join(sentences))
+        self.sentences = sentences

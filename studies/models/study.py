@@ -1,4 +1,4 @@
-"""Patients, their studies, the slices in them, and what the model said about each slice."""
+"""Examinations, the slices in them, and what the model said about each slice."""
 
 import uuid
 from dataclasses import dataclass
@@ -6,76 +6,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.core.files.base import ContentFile
 from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from guardian.models import UserObjectPermissionBase
+from django_q.tasks import async_task
 
-from accounts.models import Hospital, User
 from studies.errors import InvalidTransitionError
+from studies.models.finding import Finding
+from studies.models.grant import StudyUserObjectPermission
+from studies.models.patient import Patient
 from studies.storage import analysis_path, image_path
 
 if TYPE_CHECKING:
     from ml.inference import AnalysisResult
-
-
-class PatientQuerySet(models.QuerySet["Patient"]):
-    """Patients, restricted to what somebody may see."""
-
-    def visible_to(self, user: Any) -> "PatientQuerySet":
-        """Return the records of the doctor's own hospital that the doctor holds a grant on; nothing for anyone else."""
-        if not getattr(user, "is_approved_doctor", False):
-            return self.none()
-        return self.filter(
-            hospital_id=user.hospital_id,
-            id__in=PatientUserObjectPermission.objects.filter(user=user, permission__codename="view_patient").values(
-                "content_object_id"
-            ),
-        )
-
-
-class Patient(models.Model):
-    """A person's record at one hospital. The same person at two hospitals has two records, and may log in as one user."""
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="patients")
-    record_number = models.CharField(_("record number"), max_length=40)
-    given_name = models.CharField(_("given name"), max_length=80)
-    family_name = models.CharField(_("family name"), max_length=80)
-    birth_date = models.DateField(_("date of birth"))
-    email = models.EmailField(_("e-mail address"), blank=True)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="patient_records"
-    )
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    objects = PatientQuerySet.as_manager()
-
-    class Meta:
-        verbose_name = _("patient")
-        verbose_name_plural = _("patients")
-        ordering = ["family_name", "given_name"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["hospital", "record_number"], name="a_record_number_stands_once_in_a_hospital"
-            ),
-            models.UniqueConstraint(
-                fields=["hospital", "user"],
-                condition=models.Q(user__isnull=False),
-                name="a_person_has_one_record_in_a_hospital",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.family_name}, {self.given_name}"
-
-    @property
-    def full_name(self) -> str:
-        """Given and family name."""
-        return f"{self.given_name} {self.family_name}"
 
 
 class StudyQuerySet(models.QuerySet["Study"]):
@@ -83,13 +27,39 @@ class StudyQuerySet(models.QuerySet["Study"]):
 
     def visible_to(self, user: Any) -> "StudyQuerySet":
         """Return the studies of the doctor's own hospital that the doctor holds a grant on; nothing for anyone else."""
+        return self._granted(user, codename="view_study")
+
+    def changeable_by(self, user: Any) -> "StudyQuerySet":
+        """Return the visible studies that the doctor may also work on: add slices, analyse again, share, report."""
+        return self.visible_to(user) & self._granted(user, codename="change_study")
+
+    def _granted(self, user: Any, *, codename: str) -> "StudyQuerySet":
         if not getattr(user, "is_approved_doctor", False):
             return self.none()
         return self.filter(
             patient__hospital_id=user.hospital_id,
-            id__in=StudyUserObjectPermission.objects.filter(user=user, permission__codename="view_study").values(
+            id__in=StudyUserObjectPermission.objects.filter(user=user, permission__codename=codename).values(
                 "content_object_id"
             ),
+        )
+
+    def with_state(self) -> "StudyQuerySet":
+        """Annotate ``state``: what the newest analyses of the slices come to, most urgent first.
+
+        One slice that is being analysed makes the study "analysing"; else one that waits, one that failed, one that
+        was cancelled; "done" is a study of which every slice is done. Empty for a study without slices.
+        """
+        newest = Analysis.objects.filter(image=models.OuterRef("pk")).order_by("-queued_at", "-id").values("state")[:1]
+        slices = Image.objects.filter(study=models.OuterRef("pk")).annotate(newest_state=models.Subquery(newest))
+        return self.annotate(
+            state=models.Case(
+                *(
+                    models.When(models.Exists(slices.filter(newest_state=state)), then=models.Value(state))
+                    for state in Analysis.MOST_URGENT_FIRST
+                ),
+                default=models.Value(""),
+                output_field=models.CharField(),
+            )
         )
 
 
@@ -114,6 +84,10 @@ class Study(models.Model):
 
     def __str__(self) -> str:
         return f"CT {self.study_date:%Y-%m-%d}"
+
+    def can_be_changed_by(self, user: Any) -> bool:
+        """Whether this person may add slices, analyse again, share and report."""
+        return Study.objects.changeable_by(user).filter(id=self.id).exists()
 
 
 class ImageQuerySet(models.QuerySet["Image"]):
@@ -151,6 +125,12 @@ class Image(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["study", "number"], name="a_slice_number_stands_once_in_a_study"),
             models.UniqueConstraint(fields=["study", "sha256"], name="a_picture_stands_once_in_a_study"),
+            models.CheckConstraint(condition=models.Q(number__gte=1), name="slices_are_numbered_from_one"),
+            models.CheckConstraint(
+                condition=models.Q(row_spacing_mm__isnull=True, column_spacing_mm__isnull=True)
+                | models.Q(row_spacing_mm__gt=0, column_spacing_mm__gt=0),
+                name="pixel_spacing_is_known_in_both_directions_or_not_at_all",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -167,6 +147,15 @@ class Image(models.Model):
     def latest_analysis(self) -> "Analysis | None":
         """The newest analysis of this slice, in whatever state."""
         return self.analyses.order_by("-queued_at", "-id").first()
+
+    @property
+    def latest_success(self) -> "Analysis | None":
+        """The newest analysis of this slice that has an answer, or None."""
+        return self.analyses.filter(state=Analysis.State.SUCCEEDED).order_by("-queued_at", "-id").first()
+
+
+# Between the commit of an analysis and its message lies a moment in which it is not lost.
+ENQUEUE_GRACE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +186,7 @@ class AnalysisQuerySet(models.QuerySet["Analysis"]):
         now = timezone.now()
         is_won = self.filter(id=analysis_id, state=Analysis.State.QUEUED).update(
             state=Analysis.State.RUNNING,
+            error="",
             started_at=now,
             lease_expires_at=now + timedelta(seconds=settings.ANALYSIS_LEASE_S),
         )
@@ -206,7 +196,9 @@ class AnalysisQuerySet(models.QuerySet["Analysis"]):
         """Recover what a crash, a time-out or a lost message left behind. Safe to run at any time, any number of times.
 
         RUNNING whose lease has ended goes back to QUEUED with the next attempt number, or to FAILED after the last
-        one. The returned identifiers of QUEUED analyses are to be enqueued again by the caller.
+        one. The returned identifiers of QUEUED analyses are to be enqueued again by the caller: those that never got
+        a message to the worker, and those whose message is older than ``ANALYSIS_REQUEUE_AFTER_S``. A message too
+        many does no harm, because ``claim`` gives the work to one taker only.
         """
         now = timezone.now()
         expired = self.filter(state=Analysis.State.RUNNING, lease_expires_at__lt=now)
@@ -229,10 +221,10 @@ class AnalysisQuerySet(models.QuerySet["Analysis"]):
             )
         stale_at = now - timedelta(seconds=settings.ANALYSIS_REQUEUE_AFTER_S)
         lost = self.filter(state=Analysis.State.QUEUED).filter(
-            models.Q(enqueued_at__isnull=True, queued_at__lt=now - timedelta(seconds=5))
-            | models.Q(enqueued_at__lt=stale_at)
+            models.Q(enqueued_at__isnull=True, queued_at__lt=now - ENQUEUE_GRACE) | models.Q(enqueued_at__lt=stale_at)
         )
-        return SweepResult(failed=failed, requeued=requeued, to_enqueue=tuple(lost.values_list("id", flat=True)))
+        to_enqueue = tuple(lost.order_by("queued_at", "id").values_list("id", flat=True))
+        return SweepResult(failed=failed, requeued=requeued, to_enqueue=to_enqueue)
 
 
 class Analysis(models.Model):
@@ -260,6 +252,8 @@ class Analysis(models.Model):
         FAILED = "failed", _("failed")
         CANCELLED = "cancelled", _("cancelled")
 
+    MOST_URGENT_FIRST = (State.RUNNING, State.QUEUED, State.FAILED, State.CANCELLED, State.SUCCEEDED)
+    TASK = "studies.tasks.analyse_image"
     GAVE_UP = (
         "The analysis was started several times and never finished. Please try again; if it fails again, tell your "
         "administrator."
@@ -293,7 +287,7 @@ class Analysis(models.Model):
     class Meta:
         verbose_name = _("analysis")
         verbose_name_plural = _("analyses")
-        ordering = ["-queued_at", "id"]
+        ordering = ["-queued_at", "-id"]
         indexes = [models.Index(fields=["state", "lease_expires_at"], name="analysis_by_state_and_lease")]
         constraints = [
             models.UniqueConstraint(
@@ -313,6 +307,17 @@ class Analysis(models.Model):
                 condition=~models.Q(state="running") | models.Q(lease_expires_at__isnull=False),
                 name="a_running_analysis_has_a_lease",
             ),
+            models.CheckConstraint(
+                condition=models.Q(state__in=["queued", "running"], finished_at__isnull=True)
+                | models.Q(state__in=["succeeded", "failed", "cancelled"], finished_at__isnull=False),
+                name="an_analysis_is_finished_or_active_in_a_known_state",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(malignant_probability__isnull=True)
+                | models.Q(malignant_probability__gte=0, malignant_probability__lte=1),
+                name="malignant_probability_is_a_probability",
+            ),
+            models.CheckConstraint(condition=models.Q(attempt__gte=1), name="attempts_are_counted_from_one"),
         ]
 
     def __str__(self) -> str:
@@ -324,14 +329,34 @@ class Analysis(models.Model):
         return self.state in (self.State.QUEUED, self.State.RUNNING)
 
     @property
+    def has_answer(self) -> bool:
+        """Whether the model's answer is stored."""
+        return self.state == self.State.SUCCEEDED
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        """Whether it still waits, so that a person may take it out of the queue."""
+        return self.state == self.State.QUEUED
+
+    @property
     def can_be_retried(self) -> bool:
         """Whether a person may ask for a new run of this slice."""
-        return self.state in (self.State.FAILED, self.State.CANCELLED, self.State.SUCCEEDED)
+        return not self.is_active
 
     @property
     def top_class(self) -> str | None:
         """Name of the most probable class, or None before there is an answer."""
         return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
+
+    def enqueue(self) -> None:
+        """Send the worker a message about this analysis and note when. Call it after the commit, never inside.
+
+        The message goes first: should noting it fail, the sweeper sends another, which does no harm.
+        """
+        async_task(self.TASK, str(self.id), group="analysis")
+        now = timezone.now()
+        if Analysis.objects.filter(id=self.id, state=self.State.QUEUED).update(enqueued_at=now):
+            self.enqueued_at = now
 
     def _leave_running(self, **values: Any) -> None:
         is_ours = Analysis.objects.filter(id=self.id, state=self.State.RUNNING, attempt=self.attempt).update(
@@ -387,94 +412,3 @@ class Analysis(models.Model):
         if not is_cancelled:
             raise InvalidTransitionError("Only an analysis that is still waiting can be cancelled.")
         self.refresh_from_db()
-
-
-class Finding(models.Model):
-    """One outlined region of one analysis. Boxes and axes are in pixels of the stored slice."""
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    analysis = models.ForeignKey(Analysis, on_delete=models.PROTECT, related_name="findings")
-    number = models.PositiveSmallIntegerField()
-    box_x = models.PositiveIntegerField()
-    box_y = models.PositiveIntegerField()
-    box_width = models.PositiveIntegerField()
-    box_height = models.PositiveIntegerField()
-    area_px = models.PositiveIntegerField()
-    long_axis_px = models.FloatField()
-    short_axis_px = models.FloatField()
-    area_mm2 = models.FloatField(null=True, blank=True)
-    long_axis_mm = models.FloatField(null=True, blank=True)
-    short_axis_mm = models.FloatField(null=True, blank=True)
-    malignancy = models.FloatField(_("probability of malignancy"))
-
-    class Meta:
-        verbose_name = _("finding")
-        verbose_name_plural = _("findings")
-        ordering = ["analysis", "number"]
-        constraints = [
-            models.UniqueConstraint(fields=["analysis", "number"], name="a_finding_number_stands_once_in_an_analysis"),
-            models.CheckConstraint(
-                condition=models.Q(malignancy__gte=0, malignancy__lte=1), name="malignancy_is_a_probability"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"finding {self.number}"
-
-    @classmethod
-    def from_result(cls, analysis: Analysis, *, number: int, finding: Any) -> "Finding":
-        """Build the row for one finding of the model's answer (``ml.inference.FindingResult``)."""
-        x, y, width, height = finding.box
-        return cls(
-            analysis=analysis,
-            number=number,
-            box_x=x,
-            box_y=y,
-            box_width=width,
-            box_height=height,
-            area_px=finding.area_px,
-            long_axis_px=finding.long_axis_px,
-            short_axis_px=finding.short_axis_px,
-            area_mm2=finding.area_mm2,
-            long_axis_mm=finding.long_axis_mm,
-            short_axis_mm=finding.short_axis_mm,
-            malignancy=finding.malignancy,
-        )
-
-
-class AllowedPermissionsMixin(models.Model):
-    """A grant row that takes only the permissions on its allow-list, each at most once a person and object."""
-
-    allowed_permissions: frozenset[str] = frozenset()
-
-    class Meta:
-        abstract = True
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Store the grant. Raises ``ValidationError`` for a permission outside the allow-list."""
-        if self.permission.codename not in self.allowed_permissions:
-            raise ValidationError(
-                f"{self.permission.codename} cannot be granted on a single object. Allowed: "
-                f"{', '.join(sorted(self.allowed_permissions))}."
-            )
-        super().save(*args, **kwargs)
-
-
-class PatientUserObjectPermission(AllowedPermissionsMixin, UserObjectPermissionBase):
-    """A doctor's grant on one patient record."""
-
-    allowed_permissions = frozenset({"view_patient", "change_patient"})
-    content_object = models.ForeignKey(Patient, on_delete=models.CASCADE)
-
-    class Meta(UserObjectPermissionBase.Meta):
-        pass
-
-
-class StudyUserObjectPermission(AllowedPermissionsMixin, UserObjectPermissionBase):
-    """A doctor's grant on one study."""
-
-    allowed_permissions = frozenset({"view_study", "change_study"})
-    content_object = models.ForeignKey(Study, on_delete=models.CASCADE)
-
-    class Meta(UserObjectPermissionBase.Meta):
-        pass

@@ -1,0 +1,31 @@
+"""Patients, their studies, the slices in them, and what the model said about each slice."""
+
+from studies.models.finding import Finding
+from studies.models.grant import AllowedPermissionsMixin, PatientUserObjectPermission, StudyUserObjectPermission
+from studies.models.patient import Patient, PatientQuerySet, RecordClaimGuard
+from studies.models.study import (
+    Analysis,
+    AnalysisQuerySet,
+    Image,
+    ImageQuerySet,
+    Study,
+    StudyQuerySet,
+    SweepResult,
+)
+
+__all__ = [
+    "AllowedPermissionsMixin",
+    "Analysis",
+    "AnalysisQuerySet",
+    "Finding",
+    "Image",
+    "ImageQuerySet",
+    "Patient",
+    "PatientQuerySet",
+    "PatientUserObjectPermission",
+    "RecordClaimGuard",
+    "Study",
+    "StudyQuerySet",
+    "StudyUserObjectPermission",
+    "SweepResult",
+]

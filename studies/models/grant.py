@@ -1,0 +1,51 @@
+"""What one doctor may do with one record: rows of permission, keyed by a real foreign key, from an allow-list."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from guardian.models import UserObjectPermissionBase
+
+
+class AllowedPermissionsMixin(models.Model):
+    """A grant row that takes only the permissions on its allow-list, each at most once a person and object."""
+
+    allowed_permissions: frozenset[str] = frozenset()
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store the grant. Raises ``ValidationError`` for a permission outside the allow-list."""
+        if self.permission.codename not in self.allowed_permissions:
+            raise ValidationError(
+                f"{self.permission.codename} cannot be granted on a single object. Allowed: "
+                f"{', '.join(sorted(self.allowed_permissions))}."
+            )
+        super().save(*args, **kwargs)
+
+
+class PatientUserObjectPermission(AllowedPermissionsMixin, UserObjectPermissionBase):
+    """A doctor's grant on one patient record."""
+
+    allowed_permissions = frozenset({"view_patient", "change_patient"})
+    content_object = models.ForeignKey("studies.Patient", on_delete=models.CASCADE)
+
+    class Meta(UserObjectPermissionBase.Meta):
+        pass
+
+    def __str__(self) -> str:
+        return f"grant {self.pk}"
+
+
+class StudyUserObjectPermission(AllowedPermissionsMixin, UserObjectPermissionBase):
+    """A doctor's grant on one study."""
+
+    allowed_permissions = frozenset({"view_study", "change_study"})
+    content_object = models.ForeignKey("studies.Study", on_delete=models.CASCADE)
+
+    class Meta(UserObjectPermissionBase.Meta):
+        pass
+
+    def __str__(self) -> str:
+        return f"grant {self.pk}"
