@@ -62,7 +62,7 @@ class Command(BaseCommand):
                 probe.bind((HOST, port))
             except OSError as error:
                 raise CommandError(
-                    f"Port {port} cannot be used ({error.strerror.lower()}). Perhaps the demo already runs in another "
+                    f"Port {port} cannot be used ({(error.strerror or "refused").lower()}). Perhaps the demo already runs in another "
                     f"window; otherwise choose another port: make demo PORT={port + 1 if port < 65535 else 8000}"
                 ) from error
 
