@@ -24,7 +24,7 @@ $(VENV)/.uv: requirements/uv.txt
 	@touch $@
 
 $(VENV)/.base: requirements/base.txt $(VENV)/.uv
-	@echo "▸ Installing what web and worker need (about 200 MB on disk, once)"
+	@echo "▸ Installing what web and worker need (about 0.5 GB on disk, once)"
 	@$(UV) -r requirements/base.txt --compile-bytecode
 	@touch $@
 
