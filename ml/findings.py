@@ -1,0 +1,140 @@
+"""From a tumour probability for every pixel to findings: threshold, connected pieces, size, axes."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ml.preprocessing import SLICE_SIDE_PX, body_box
+
+# More separate tumours than this on one slice is no reading but noise; the largest are kept.
+MAXIMUM_FINDINGS: Final = 20
+_EIGHT_NEIGHBOURS: Final = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Longest in-plane diameter and the longest one perpendicular to it, as a radiologist measures a lesion."""
+
+    long: float
+    short: float
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected piece of the outline: ``box`` x, y, width, height in pixels; ``mask`` bool (H,W) holds it alone."""
+
+    box: tuple[int, int, int, int]
+    area_px: int
+    mean_probability: float
+    mask: NDArray[np.bool_]
+
+    def axes(self, *, pixel_spacing_mm: tuple[float, float] = (1.0, 1.0)) -> Axes:
+        """Axes in millimetres for this spacing (row, column); in pixels without it."""
+        x, y, width, height = self.box
+        return measure_axes(self.mask[y : y + height, x : x + width], pixel_spacing_mm=pixel_spacing_mm)
+
+
+def scaled_minimum_area(pixels: NDArray[np.uint8], *, minimum_area_px: int, is_crop: bool) -> int:
+    """The smallest area that counts on this picture.
+
+    ``minimum_area_px`` is meant for a slice whose body is 256 pixels long, and grows with the square of the body in
+    this picture. A crop from inside the chest has no body to go by: there the number is taken as it stands.
+    """
+    if is_crop:
+        return max(1, minimum_area_px)
+    box = body_box(pixels)
+    return max(1, round(minimum_area_px * (max(box.width, box.height) / SLICE_SIDE_PX) ** 2))
+
+
+def find_regions(probability: NDArray[np.float32], *, threshold: float, minimum_area_px: int) -> tuple[Region, ...]:
+    """The connected pieces (8-neighbourhood) at or above ``threshold``, largest first.
+
+    ``probability`` float32 (H,W) in 0..1. Pieces smaller than ``minimum_area_px`` are dropped, and all after the
+    twenty largest.
+    """
+    labels, count = ndimage.label(probability >= threshold, structure=_EIGHT_NEIGHBOURS)
+    if not count:
+        return ()
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0
+    by_size = np.argsort(-areas, kind="stable")
+    kept = [int(label) for label in by_size[:MAXIMUM_FINDINGS] if areas[label] >= max(1, minimum_area_px)]
+    boxes = ndimage.find_objects(labels)
+    regions = []
+    for label in kept:
+        rows, columns = boxes[label - 1]
+        mask = labels == label
+        regions.append(
+            Region(
+                box=(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start),
+                area_px=int(areas[label]),
+                mean_probability=float(probability[mask].mean()),
+                mask=mask,
+            )
+        )
+    return tuple(regions)
+
+
+def union_mask(regions: tuple[Region, ...], *, height: int, width: int) -> NDArray[np.uint8]:
+    """All regions together as uint8 (H,W), 0 or 255."""
+    mask = np.zeros((height, width), np.uint8)
+    for region in regions:
+        mask[region.mask] = 255
+    return mask
+
+
+def measure_axes(mask: NDArray[np.bool_], *, pixel_spacing_mm: tuple[float, float] = (1.0, 1.0)) -> Axes:
+    """Long and short axis of a region (H,W), measured over the convex hull of its pixels' corners.
+
+    The long axis is the longest distance between two points of the hull, the short one the longest chord
+    perpendicular to it (the bidimensional measure of the WHO handbook, 1979). Spacing is (row, column).
+    """
+    hull = _convex_hull(_outer_corners(mask)) * np.array([pixel_spacing_mm[1], pixel_spacing_mm[0]])
+    difference = hull[:, None] - hull[None]
+    squared = np.einsum("ijk,ijk->ij", difference, difference)
+    first, second = np.unravel_index(int(np.argmax(squared)), squared.shape)
+    long = float(np.sqrt(squared[first, second]))
+    along = (hull[second] - hull[first]) / long
+    # In the long axis' own frame the hull lies between an upper and a lower chain; both are straight between corners,
+    # so the widest place is at one of them.
+    turned = (hull - hull[first]) @ np.array([[along[0], -along[1]], [along[1], along[0]]])
+    upper = _chain(turned[turned[:, 1] >= -1e-9])
+    lower = _chain(turned[turned[:, 1] <= 1e-9])
+    places = turned[:, 0]
+    widths = np.interp(places, upper[:, 0], upper[:, 1]) - np.interp(places, lower[:, 0], lower[:, 1])
+    return Axes(long=long, short=float(widths.max()))
+
+
+def _chain(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return points[np.argsort(points[:, 0], kind="stable")]
+
+
+def _outer_corners(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Corners (x, y) of the first and last pixel of every row: the hull needs no others."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not rows.size:
+        raise ValueError(f"An empty region has no axes. Received: shape={mask.shape}")
+    first = mask[rows].argmax(axis=1)
+    last = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    return np.concatenate([np.stack([x, y], axis=1) for x in (first, last) for y in (rows, rows + 1)]).astype(float)
+
+
+def _convex_hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Corners of the convex hull, in order (monotone chain, Andrew 1979)."""
+    ordered = sorted(set(map(tuple, points.tolist())))
+
+    def half(sequence: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
+        chain: list[tuple[float, ...]] = []
+        for x, y in sequence:
+            while len(chain) > 1:
+                (ax, ay), (bx, by) = chain[-2], chain[-1]
+                if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
+                    break
+                chain.pop()
+            chain.append((x, y))
+        return chain[:-1]
+
+    return np.array(half(ordered) + half(ordered[::-1]))
