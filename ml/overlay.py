@@ -39,7 +39,7 @@ def draw_overlay(
     picture = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).convert("RGB")
     if mask.any():
         large = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR)) >= 128
-        line_px = max(1, round(max(size) / 400))
+        line_px = max(2, round(max(size) / 300))
         outer = ndimage.binary_dilation(large, iterations=line_px)
         edge = ndimage.binary_dilation(outer, iterations=max(1, line_px // 2)) & ~outer
         canvas = np.array(picture)

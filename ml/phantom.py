@@ -165,6 +165,7 @@ def make_phantom(seed: int, *, spec: PhantomSpec | None = None) -> Phantom:
     fov = drawn_fov if spec.field_of_view_mm is None else spec.field_of_view_mm
     shift = choices.uniform(-0.025, 0.025, 2) * fov
     noise_hu = float(choices.uniform(7.0, 32.0)) if spec.noise_hu is None else spec.noise_hu
+    is_round = bool(choices.random() < 0.35)
     nodule_specs = spec.nodules
     if nodule_specs is None:
         drawn_count = int(choices.choice([0, 1, 1, 1, 2, 3]))
@@ -186,7 +187,7 @@ def make_phantom(seed: int, *, spec: PhantomSpec | None = None) -> Phantom:
         nodule = _plant(scene, spec=nodule_spec, rng=np.random.default_rng([seed, 3, index]), level=level, mask=mask)
         if nodule is not None:
             planted.append(nodule)
-    hu = _acquire(scene, noise_hu=noise_hu, rng=canvas.rng)
+    hu = _acquire(scene, noise_hu=noise_hu, is_round=is_round, rng=canvas.rng)
     return Phantom(
         pixels=window.apply(hu),
         hu=hu,
@@ -789,7 +790,12 @@ def _plant(
         if off >= radius:
             return None
         radius = float(np.sqrt(radius**2 - off**2))
-    centre = _find_place(scene, place=place, side=side, radius=radius, anchor=anchor, angle=relative[0])
+    aim = None
+    if spec.level is not None:
+        # A nodule that several slices cut stays where it is in the patient.
+        cavity = scene.anatomy.cavity_half_width, scene.anatomy.cavity_half_depth
+        aim = (side * (0.35 + 0.4 * anchor) * cavity[0], (relative[3] - 0.45) * cavity[1])
+    centre = _find_place(scene, place=place, side=side, radius=whole / 2, anchor=anchor, aim=aim)
     if centre is None:
         return None
     cx, cy = centre
@@ -863,7 +869,7 @@ def _plant(
 
 
 def _find_place(
-    scene: _Scene, *, place: Place, side: int, radius: float, anchor: float, angle: float
+    scene: _Scene, *, place: Place, side: int, radius: float, anchor: float, aim: tuple[float, float] | None
 ) -> tuple[float, float] | None:
     """A centre (mm) where a nodule of this radius lies free in the lung, against the chest wall, or against the
     mediastinum.
@@ -889,16 +895,19 @@ def _find_place(
         spot = int(np.argmin(deep))
         if deep.flat[spot] > -3.0:
             return None
-    else:
+    elif aim is None:
         spot = int(spots[int(anchor * len(spots))])
+    else:
+        rows, columns = np.divmod(spots, canvas.size)
+        spot = int(spots[np.argmin((canvas.x[0, columns] - aim[0]) ** 2 + (canvas.y[rows, 0] - aim[1]) ** 2)])
     row, column = divmod(spot, canvas.size)
-    return float(canvas.x[0, column]) + canvas.px * (angle - 0.5), float(canvas.y[row, 0])
+    return float(canvas.x[0, column]), float(canvas.y[row, 0])
 
 
 # --- acquisition ----------------------------------------------------------------------------------------------------
 
 
-def _acquire(scene: _Scene, *, noise_hu: float, rng: np.random.Generator) -> NDArray[np.int16]:
+def _acquire(scene: _Scene, *, noise_hu: float, is_round: bool, rng: np.random.Generator) -> NDArray[np.int16]:
     """What the scanner makes of the scene: blur of the reconstruction kernel, correlated noise, the scanner's range.
 
     The noise has the ramp-shaped power of filtered back-projection under a soft cut-off (Riederer 1978), not white.
@@ -913,7 +922,8 @@ def _acquire(scene: _Scene, *, noise_hu: float, rng: np.random.Generator) -> NDA
     middle = np.exp(-((np.hypot(canvas.x, canvas.y) / np.float32(170.0)) ** 2))
     amount = np.float32(noise_hu) * (np.float32(0.45) + np.float32(0.75) * middle)
     hu += canvas.filtered(response) * amount
-    if rng.random() < 0.35:
+    if is_round:
+        # Some scanners reconstruct a disc only and leave the corners empty.
         circle = np.hypot(canvas.x - canvas.x.mean(), canvas.y - canvas.y.mean()) > canvas.size * canvas.px / 2
         hu[circle] = -1024.0
     return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
