@@ -26,3 +26,7 @@ class IntakeError(StudiesError):
     def __init__(self, *sentences: str) -> None:
         super().__init__(" ".join(sentences))
         self.sentences = sentences
+
+
+class RecordNumberTakenError(IntakeError):
+    """The hospital has another patient under this record number."""

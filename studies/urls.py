@@ -1,6 +1,26 @@
 """Addresses of this app."""
 
-from django.urls import URLPattern
+from django.urls import path
+
+from studies.views import claims, files, patients, studies
 
 app_name = "studies"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", studies.study_list, name="study_list"),
+    path("new/", studies.study_create, name="study_create"),
+    path("<uuid:study_id>/", studies.study_detail, name="study_detail"),
+    path("<uuid:study_id>/status/", studies.study_status, name="study_status"),
+    path("<uuid:study_id>/images/", studies.image_add, name="image_add"),
+    path("<uuid:study_id>/share/", studies.study_share, name="study_share"),
+    path("images/<uuid:image_id>/slice.png", files.image_file, name="image_file"),
+    path("analyses/<uuid:analysis_id>/overlay.png", files.analysis_overlay, name="analysis_overlay"),
+    path("analyses/<uuid:analysis_id>/mask.png", files.analysis_mask, name="analysis_mask"),
+    path("analyses/<uuid:analysis_id>/activation.png", files.analysis_activation, name="analysis_activation"),
+    path("analyses/<uuid:analysis_id>/run-again/", studies.analysis_rerun, name="analysis_rerun"),
+    path("analyses/<uuid:analysis_id>/cancel/", studies.analysis_cancel, name="analysis_cancel"),
+    path("patients/", patients.patient_list, name="patient_list"),
+    path("patients/new/", patients.patient_create, name="patient_create"),
+    path("patients/<uuid:patient_id>/", patients.patient_detail, name="patient_detail"),
+    path("patients/<uuid:patient_id>/edit/", patients.patient_edit, name="patient_edit"),
+    path("claim/", claims.claim_record, name="claim_record"),
+]

@@ -1,12 +1,22 @@
 """Factories that build through the real models, defaults and grants."""
 
 import datetime
+import hashlib
+import io
 from typing import Any
 
 import factory
+import numpy as np
+from django.core.files.base import ContentFile
 from django.utils import timezone
+from PIL import Image as PillowImage
 
 from accounts.models import Hospital, Role, User
+from ml.inference import AnalysisResult, FindingResult
+from ml.runtime import Thresholds
+from studies.models import Analysis, Image, Patient, Study
+from studies.permissions import grant_patient, grant_study
+from studies.pictures import draw_pictures
 
 
 class HospitalFactory(factory.django.DjangoModelFactory):
@@ -53,3 +63,141 @@ class AdministratorFactory(UserFactory):
 
 
 BIRTH_DATE = datetime.date(1960, 5, 17)
+
+
+# --- studies ----------------------------------------------------------------------------------------------------------
+
+
+class PatientFactory(factory.django.DjangoModelFactory):
+    """A record at the hospital of the doctor who made it, granted to that doctor."""
+
+    class Meta:
+        model = Patient
+
+    created_by = factory.SubFactory(DoctorFactory)
+    hospital = factory.LazyAttribute(lambda patient: patient.created_by.hospital)
+    record_number = factory.Sequence(lambda n: f"R-{n:05}")
+    given_name = factory.Sequence(lambda n: f"Given{n}")
+    family_name = factory.Sequence(lambda n: f"Family{n}")
+    birth_date = BIRTH_DATE
+
+    @classmethod
+    def _create(cls, model_class: type[Patient], *args: Any, **kwargs: Any) -> Patient:
+        patient = super()._create(model_class, *args, **kwargs)
+        grant_patient(patient, to=patient.created_by, can_change=True)
+        return patient
+
+
+class StudyFactory(factory.django.DjangoModelFactory):
+    """A study without slices, granted to the doctor who made it."""
+
+    class Meta:
+        model = Study
+
+    created_by = factory.SubFactory(DoctorFactory)
+    patient = factory.SubFactory(PatientFactory, created_by=factory.SelfAttribute("..created_by"))
+    study_date = datetime.date(2026, 3, 9)
+    clinical_question = "Nodule in the left upper lobe?"
+
+    @classmethod
+    def _create(cls, model_class: type[Study], *args: Any, **kwargs: Any) -> Study:
+        study = super()._create(model_class, *args, **kwargs)
+        grant_study(study, to=study.created_by, can_change=True)
+        return study
+
+
+def slice_png(*, seed: int = 0, side_px: int = 96) -> bytes:
+    """Return the PNG of a small grey picture that passes for a slice; another seed, another picture."""
+    noise = np.random.default_rng(seed).integers(0, 256, (side_px, side_px), dtype=np.uint8)
+    stream = io.BytesIO()
+    PillowImage.fromarray(noise).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+class ImageFactory(factory.django.DjangoModelFactory):
+    """A stored slice without analysis."""
+
+    class Meta:
+        model = Image
+
+    study = factory.SubFactory(StudyFactory)
+    number = factory.LazyAttribute(lambda image: image.study.images.count() + 1)
+    width = 96
+    height = 96
+    source_format = "PNG"
+    original_name = factory.LazyAttribute(lambda image: f"slice{image.number}.png")
+    uploaded_by = factory.LazyAttribute(lambda image: image.study.created_by)
+    seed = factory.Sequence(lambda n: n)
+
+    @classmethod
+    def _create(cls, model_class: type[Image], *args: Any, **kwargs: Any) -> Image:
+        png = slice_png(seed=kwargs.pop("seed"))
+        kwargs |= {"sha256": hashlib.sha256(png).hexdigest(), "byte_size": len(png)}
+        return super()._create(model_class, *args, file=ContentFile(png, name="slice.png"), **kwargs)
+
+
+def answer(**changes: Any) -> AnalysisResult:
+    """Return what the model might say about a slice of ``ImageFactory``: one malignant finding in its middle."""
+    side_px = changes.pop("side_px", 96)
+    mask = np.zeros((side_px, side_px), np.uint8)
+    mask[40:52, 40:50] = 255
+    finding = FindingResult(
+        box=(40, 40, 10, 12),
+        area_px=120,
+        long_axis_px=15.6,
+        short_axis_px=13.9,
+        malignancy=0.82,
+        area_mm2=None,
+        long_axis_mm=None,
+        short_axis_mm=None,
+    )
+    values: dict[str, Any] = {
+        "model_version": "test-1",
+        "probabilities": {
+            "adenocarcinoma": 0.71,
+            "large_cell_carcinoma": 0.12,
+            "normal": 0.05,
+            "squamous_cell_carcinoma": 0.12,
+        },
+        "malignant_probability": 0.885,
+        "malignant_basis": "The mean of 0.95, the cancer classes together, and 0.82, the one outlined finding.",
+        "findings": (finding,),
+        "mask": mask,
+        "activation": np.full((side_px, side_px), 128, np.uint8),
+        "duration_ms": 96,
+        "step_ms": {"read": 4.0, "classify": 60.0, "outline": 32.0},
+        "thresholds": Thresholds(outline=0.5, minimum_area_px=20, malignant=0.5),
+        "width": side_px,
+        "height": side_px,
+    }
+    return AnalysisResult(**(values | changes))
+
+
+class AnalysisFactory(factory.django.DjangoModelFactory):
+    """A queued analysis; ``is_running``, ``is_done`` or ``has_failed`` take it further, through the state machine."""
+
+    class Meta:
+        model = Analysis
+
+    image = factory.SubFactory(ImageFactory)
+    requested_by = factory.LazyAttribute(lambda analysis: analysis.image.uploaded_by)
+
+    @classmethod
+    def create(cls, **kwargs: Any) -> Analysis:
+        """Create the row and take it as far as asked."""
+        is_running, is_done, has_failed = (kwargs.pop(name, False) for name in ("is_running", "is_done", "has_failed"))
+        result = kwargs.pop("result", None) or answer()
+        analysis: Analysis = super().create(**kwargs)
+        if not (is_running or is_done or has_failed):
+            return analysis
+        claimed = Analysis.objects.claim(analysis.id)
+        assert claimed is not None
+        if is_done:
+            with claimed.image.file.open("rb") as stored:
+                pictures = draw_pictures(stored.read(), result=result)
+            claimed.succeed(
+                result, overlay_png=pictures.overlay, mask_png=pictures.mask, activation_png=pictures.activation
+            )
+        elif has_failed:
+            claimed.fail("The file is damaged. Please upload it again.")
+        return claimed

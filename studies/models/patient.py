@@ -48,7 +48,7 @@ class PatientQuerySet(models.QuerySet["Patient"]):
 
 
 class Patient(models.Model):
-    """A person's record at one hospital. Somebody known at two hospitals has two records, and may log in as one user."""
+    """A person's record at one hospital. Somebody known at two hospitals has two records and may log in once."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="patients")

@@ -1,7 +1,7 @@
 """Examinations, the slices in them, and what the model said about each slice."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django_q.tasks import async_task
 
+from accounts.models import User
 from studies.errors import InvalidTransitionError
 from studies.models.finding import Finding
 from studies.models.grant import StudyUserObjectPermission
@@ -49,18 +50,21 @@ class StudyQuerySet(models.QuerySet["Study"]):
         One slice that is being analysed makes the study "analysing"; else one that waits, one that failed, one that
         was cancelled; "done" is a study of which every slice is done. Empty for a study without slices.
         """
-        newest = Analysis.objects.filter(image=models.OuterRef("pk")).order_by("-queued_at", "-id").values("state")[:1]
-        slices = Image.objects.filter(study=models.OuterRef("pk")).annotate(newest_state=models.Subquery(newest))
+        slices = Image.objects.filter(study=models.OuterRef("pk")).with_state()
         return self.annotate(
             state=models.Case(
                 *(
-                    models.When(models.Exists(slices.filter(newest_state=state)), then=models.Value(state))
+                    models.When(models.Exists(slices.filter(state=state)), then=models.Value(state))
                     for state in Analysis.MOST_URGENT_FIRST
                 ),
                 default=models.Value(""),
                 output_field=models.CharField(),
             )
         )
+
+    def with_slice_count(self) -> "StudyQuerySet":
+        """Annotate ``slice_count``."""
+        return self.annotate(slice_count=models.Count("images"))
 
 
 class Study(models.Model):
@@ -89,6 +93,13 @@ class Study(models.Model):
         """Whether this person may add slices, analyse again, share and report."""
         return Study.objects.changeable_by(user).filter(id=self.id).exists()
 
+    def people_with_access(self) -> "models.QuerySet[User]":
+        """Return the people who hold a grant on this study, with ``can_change`` annotated, by name."""
+        grants = StudyUserObjectPermission.objects.filter(content_object=self, user=models.OuterRef("pk"))
+        return User.objects.filter(
+            models.Exists(grants.filter(permission__codename="view_study")), is_active=True
+        ).annotate(can_change=models.Exists(grants.filter(permission__codename="change_study")))
+
 
 class ImageQuerySet(models.QuerySet["Image"]):
     """Slices, restricted to what somebody may see."""
@@ -96,6 +107,14 @@ class ImageQuerySet(models.QuerySet["Image"]):
     def visible_to(self, user: Any) -> "ImageQuerySet":
         """Return the slices of the studies that this person may see."""
         return self.filter(study__in=Study.objects.visible_to(user))
+
+    def with_state(self) -> "ImageQuerySet":
+        """Annotate ``state`` and ``newest_analysis_id`` of each slice's newest analysis."""
+        newest = Analysis.objects.filter(image=models.OuterRef("pk")).order_by("-queued_at", "-id")
+        return self.annotate(
+            state=models.Subquery(newest.values("state")[:1]),
+            newest_analysis_id=models.Subquery(newest.values("id")[:1]),
+        )
 
 
 class Image(models.Model):
@@ -154,6 +173,25 @@ class Image(models.Model):
         return self.analyses.filter(state=Analysis.State.SUCCEEDED).order_by("-queued_at", "-id").first()
 
 
+# How people read the names of the model's classes.
+CLASS_LABELS = {
+    "adenocarcinoma": _("Adenocarcinoma"),
+    "large_cell_carcinoma": _("Large cell carcinoma"),
+    "normal": _("Normal"),
+    "squamous_cell_carcinoma": _("Squamous cell carcinoma"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassProbability:
+    """One class of an answer, as a page shows it; ``probability`` lies in [0, 1]."""
+
+    name: str
+    label: Any
+    probability: float
+    is_top: bool
+
+
 # Between the commit of an analysis and its message lies a moment in which it is not lost.
 ENQUEUE_GRACE = timedelta(seconds=5)
 
@@ -176,7 +214,7 @@ class AnalysisQuerySet(models.QuerySet["Analysis"]):
 
     def active(self) -> "AnalysisQuerySet":
         """Return those that are waiting or being worked on."""
-        return self.filter(state__in=[Analysis.State.QUEUED, Analysis.State.RUNNING])
+        return self.filter(state__in=Analysis.ACTIVE)
 
     def claim(self, analysis_id: uuid.UUID) -> "Analysis | None":
         """Take one queued analysis for work. One conditional UPDATE, so of two workers only one gets it.
@@ -253,6 +291,7 @@ class Analysis(models.Model):
         CANCELLED = "cancelled", _("cancelled")
 
     MOST_URGENT_FIRST = (State.RUNNING, State.QUEUED, State.FAILED, State.CANCELLED, State.SUCCEEDED)
+    ACTIVE = (State.QUEUED, State.RUNNING)
     TASK = "studies.tasks.analyse_image"
     GAVE_UP = (
         "The analysis was started several times and never finished. Please try again; if it fails again, tell your "
@@ -326,7 +365,7 @@ class Analysis(models.Model):
     @property
     def is_active(self) -> bool:
         """Whether it is waiting or being worked on; a page keeps asking only while this holds."""
-        return self.state in (self.State.QUEUED, self.State.RUNNING)
+        return self.state in self.ACTIVE
 
     @property
     def has_answer(self) -> bool:
@@ -342,6 +381,15 @@ class Analysis(models.Model):
     def can_be_retried(self) -> bool:
         """Whether a person may ask for a new run of this slice."""
         return not self.is_active
+
+    @property
+    def class_probabilities(self) -> list[ClassProbability]:
+        """The answer's classes, most probable first; empty before there is an answer."""
+        ordered = sorted(self.probabilities.items(), key=lambda item: (-item[1], item[0]))
+        return [
+            ClassProbability(name=name, label=CLASS_LABELS.get(name, name), probability=probability, is_top=rank == 0)
+            for rank, (name, probability) in enumerate(ordered)
+        ]
 
     @property
     def top_class(self) -> str | None:
@@ -386,7 +434,7 @@ class Analysis(models.Model):
                     probabilities=dict(result.probabilities),
                     malignant_probability=result.malignant_probability,
                     malignant_basis=result.malignant_basis,
-                    thresholds=dict(result.thresholds),
+                    thresholds=asdict(result.thresholds),
                     step_ms=dict(result.step_ms),
                     duration_ms=result.duration_ms,
                     **written,

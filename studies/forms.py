@@ -1,0 +1,326 @@
+"""Forms for patients, studies, slices, sharing and claiming."""
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import UploadedFile
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import Role, User
+from studies.intake import NewPatient, Upload
+from studies.models import Patient, Study
+
+OLDEST_BIRTH_DATE = datetime.date(1880, 1, 1)
+OLDEST_STUDY_DATE = datetime.date(1971, 10, 1)  # the first CT scan of a patient
+
+
+def date_field(
+    *, label: Any, help_text: Any = "", is_required: bool = True, autocomplete: str = "off"
+) -> forms.DateField:
+    """Make a date field that browsers show as a date picker."""
+    widget = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date", "autocomplete": autocomplete})
+    return forms.DateField(label=label, help_text=help_text, required=is_required, widget=widget)
+
+
+def check_birth_date(value: datetime.date | None) -> datetime.date | None:
+    """Return the date; raise ``ValidationError`` for one on which no living patient was born."""
+    if value is None:
+        return None
+    if value > timezone.localdate():
+        raise ValidationError(_("The date of birth lies in the future. Please check it."))
+    if value < OLDEST_BIRTH_DATE:
+        raise ValidationError(_("The date of birth lies too far in the past. Please check the year."))
+    return value
+
+
+class ManyFilesInput(forms.ClearableFileInput):
+    """A file input that takes several files at once."""
+
+    allow_multiple_selected = True
+
+
+class SlicesField(forms.FileField):
+    """One or more slice files; cleans to a list of uploads."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        widget = ManyFilesInput(attrs={"accept": ".png,.jpg,.jpeg,.dcm,image/png,image/jpeg,application/dicom"})
+        super().__init__(widget=widget, allow_empty_file=True, **kwargs)
+
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile]:
+        """Return the files in the order in which they were chosen."""
+        files = data if isinstance(data, list) else [data]
+        return [super(SlicesField, self).clean(file, initial) for file in files or [None]]
+
+
+class SlicesForm(forms.Form):
+    """Slices for a study. ``refusal`` is the sentence of the upload handler when it stopped the request."""
+
+    files = SlicesField(
+        label=_("Slice"),
+        help_text=_(
+            "PNG, JPEG or DICOM. You may choose several slices; they are numbered in the order of their names."
+        ),
+        error_messages={"required": _("Please choose the file of the slice.")},
+    )
+
+    def __init__(self, *args: Any, refusal: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if refusal:
+            self.fields["files"].error_messages["required"] = refusal
+
+    @property
+    def uploads(self) -> list[Upload]:
+        """The chosen files, read into memory, in the order of their names (numbers in them counted as numbers)."""
+        files = sorted(self.cleaned_data["files"], key=lambda file: _natural_key(file.name or ""))
+        return [Upload(content=file.read(), name=file.name or "") for file in files]
+
+    def refuse(self, sentences: Sequence[str]) -> None:
+        """Show why files were refused, beside the field."""
+        self.add_error("files", list(sentences))
+
+
+class PatientForm(forms.ModelForm):
+    """A record as a doctor enters or corrects it."""
+
+    class Meta:
+        model = Patient
+        fields = ["record_number", "family_name", "given_name", "birth_date", "email"]
+        widgets = {
+            "record_number": forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+            "family_name": forms.TextInput(attrs={"autocomplete": "off"}),
+            "given_name": forms.TextInput(attrs={"autocomplete": "off"}),
+            "birth_date": forms.DateInput(format="%Y-%m-%d", attrs={"type": "date", "autocomplete": "off"}),
+            "email": forms.EmailInput(attrs={"autocomplete": "off"}),
+        }
+        help_texts = {
+            "record_number": _("As on the patient's wristband or letter."),
+            "email": _("Only with this address can the patient log in and read released reports."),
+        }
+
+    def __init__(self, *args: Any, doctor: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.doctor = doctor
+
+    def clean_birth_date(self) -> datetime.date | None:
+        """Refuse a date in the future or of another age."""
+        return check_birth_date(self.cleaned_data["birth_date"])
+
+    def clean_record_number(self) -> str:
+        """Refuse a number that the hospital has given to another patient."""
+        number = self.cleaned_data["record_number"]
+        others = Patient.objects.filter(hospital=self.doctor.hospital, record_number__iexact=number)
+        if others.exclude(pk=self.instance.pk).exists():
+            raise ValidationError(
+                _("Your hospital already has a patient with this record number. Please check the number.")
+            )
+        return number
+
+    @property
+    def new_patient(self) -> NewPatient:
+        """The record to be made."""
+        return NewPatient(**self.cleaned_data)
+
+
+class StudyForm(SlicesForm):
+    """A new study: of a patient whom the doctor sees already, or of a new one, with the first slices."""
+
+    patient = forms.ModelChoiceField(
+        label=_("Patient"),
+        queryset=Patient.objects.none(),
+        required=False,
+        empty_label=_("A new patient, entered below"),
+        error_messages={"invalid_choice": _("Please choose one of your patients from the list.")},
+    )
+    record_number = forms.CharField(
+        label=_("Record number"),
+        max_length=40,
+        required=False,
+        help_text=_("As on the patient's wristband or letter."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    family_name = forms.CharField(
+        label=_("Family name"), max_length=80, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    given_name = forms.CharField(
+        label=_("Given name"), max_length=80, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    birth_date = date_field(label=_("Date of birth"), is_required=False)
+    email = forms.EmailField(
+        label=_("E-mail address"),
+        required=False,
+        help_text=_("May stay empty. Only with this address can the patient log in and read released reports."),
+        widget=forms.EmailInput(attrs={"autocomplete": "off"}),
+    )
+    study_date = date_field(label=_("Study date"))
+    clinical_question = forms.CharField(
+        label=_("Clinical question"),
+        max_length=2000,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "maxlength": 2000}),
+    )
+
+    field_order = ["patient", *PatientForm.Meta.fields, "study_date", "clinical_question", "files"]
+    needed_of_a_new_patient = {
+        "record_number": _("Please enter the record number of the new patient."),
+        "family_name": _("Please enter the family name of the new patient."),
+        "given_name": _("Please enter the given name of the new patient."),
+        "birth_date": _("Please enter the date of birth of the new patient."),
+    }
+
+    def __init__(self, *args: Any, doctor: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.doctor = doctor
+        field = self.fields["patient"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101 - narrows the type
+        field.queryset = Patient.objects.visible_to(doctor)
+        field.label_from_instance = lambda patient: (  # type: ignore[method-assign] - Django's documented way
+            f"{patient} · {patient.birth_date:%d %b %Y} · {patient.record_number}"
+        )
+
+    @property
+    def is_for_known_patient(self) -> bool:
+        """Whether a patient is chosen, so that the page may fold away the fields of a new one."""
+        return bool(self["patient"].value())
+
+    def clean_birth_date(self) -> datetime.date | None:
+        """Refuse a date in the future or of another age."""
+        return check_birth_date(self.cleaned_data["birth_date"])
+
+    def clean_study_date(self) -> datetime.date:
+        """Refuse a date in the future, or before there was CT."""
+        value = self.cleaned_data["study_date"]
+        if value > timezone.localdate():
+            raise ValidationError(_("The study date lies in the future. Please check it."))
+        if value < OLDEST_STUDY_DATE:
+            raise ValidationError(_("The study date lies before the first CT scanners. Please check the year."))
+        return value
+
+    def clean(self) -> dict[str, Any]:
+        """Take either a known patient or a complete new one, never a mixture."""
+        cleaned = super().clean() or {}
+        patient = cleaned.get("patient")
+        if patient is None and "patient" not in self.errors:
+            self._clean_new_patient(cleaned)
+        elif patient is not None and any(cleaned.get(name) for name in self.needed_of_a_new_patient):
+            self.add_error(
+                "patient",
+                _("You chose a patient and also entered a new one. Please keep one of the two and empty the other."),
+            )
+        born = patient.birth_date if patient else cleaned.get("birth_date")
+        study_date = cleaned.get("study_date")
+        if born and study_date and study_date < born:
+            self.add_error("study_date", _("The study date lies before the patient's birth. Please check both dates."))
+        return cleaned
+
+    def _clean_new_patient(self, cleaned: dict[str, Any]) -> None:
+        for name, sentence in self.needed_of_a_new_patient.items():
+            if name not in self.errors and not cleaned.get(name):
+                self.add_error(name, sentence)
+        number = cleaned.get("record_number")
+        if not number:
+            return
+        twin = Patient.objects.filter(hospital=self.doctor.hospital, record_number__iexact=number).first()
+        if twin is None:
+            return
+        if Patient.objects.visible_to(self.doctor).filter(id=twin.id).exists():
+            sentence = _("You already have a patient with this record number: please choose %(patient)s above.")
+            self.add_error("record_number", ValidationError(sentence, params={"patient": str(twin)}))
+        else:
+            self.add_error(
+                "record_number",
+                _(
+                    "Your hospital already has a patient with this record number. Please check the number, or ask a "
+                    "colleague who treats this patient to share a study with you."
+                ),
+            )
+
+    @property
+    def chosen_patient(self) -> Patient | NewPatient:
+        """Whose study it is."""
+        if patient := self.cleaned_data["patient"]:
+            return patient
+        return NewPatient(**{name: self.cleaned_data[name] for name in PatientForm.Meta.fields})
+
+
+class ShareForm(forms.Form):
+    """Gives a colleague of the same hospital access to a study."""
+
+    colleague = forms.ModelChoiceField(
+        label=_("Colleague"),
+        queryset=User.objects.none(),
+        empty_label=_("Please choose"),
+        error_messages={
+            "required": _("Please choose a colleague."),
+            "invalid_choice": _("Please choose a colleague of your own hospital from the list."),
+        },
+    )
+    can_change = forms.BooleanField(
+        label=_("may also work on it: add slices, analyse again, write the report"), required=False
+    )
+
+    def __init__(self, *args: Any, study: Study, doctor: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["colleague"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101 - narrows the type
+        field.queryset = colleagues_of(doctor)
+
+
+class ClaimForm(forms.Form):
+    """What a person must know to claim the record that a hospital keeps about them."""
+
+    record_number = forms.CharField(
+        label=_("Record number"),
+        max_length=40,
+        help_text=_("It stands on the letter that you got from the hospital."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    birth_date = date_field(label=_("Your date of birth"), autocomplete="bday")
+
+
+class StudyFilterForm(forms.Form):
+    """What to show in the list of studies; nonsense in the address is ignored, never an error."""
+
+    q = forms.CharField(
+        label=_("Name or record number"),
+        required=False,
+        max_length=100,
+        widget=forms.TextInput(attrs={"type": "search"}),
+    )
+    state = forms.ChoiceField(label=_("State"), required=False)
+
+    def __init__(self, *args: Any, states: Sequence[tuple[str, Any]] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        state = self.fields["state"]
+        assert isinstance(state, forms.ChoiceField)  # noqa: S101 - narrows the type
+        state.choices = [("", _("All")), *states]
+
+    def chosen(self, name: str) -> str:
+        """Return the cleaned value of a field, empty where it does not read."""
+        self.is_valid()
+        return self.cleaned_data.get(name) or ""
+
+
+def colleagues_of(doctor: User) -> models.QuerySet[User]:
+    """Return the other approved doctors of the doctor's hospital, by name."""
+    return User.objects.filter(
+        hospital_id=doctor.hospital_id, role=Role.DOCTOR, is_active=True, approved_at__isnull=False
+    ).exclude(id=doctor.id)
+
+
+def _natural_key(name: str) -> list[tuple[int, str]]:
+    parts: list[tuple[int, str]] = []
+    digits = ""
+    for character in f"{name.lower()}\x00":
+        if character.isascii() and character.isdigit():
+            digits += character
+            continue
+        if digits:
+            parts.append((int(digits[:18]), ""))
+            digits = ""
+        parts.append((-1, character))
+    return parts

@@ -1,0 +1,239 @@
+"""The way in: what a doctor uploads is checked, re-encoded, stored privately and put into the analysis queue."""
+
+import datetime
+import hashlib
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.db import IntegrityError, models, transaction
+
+from accounts.models import User
+from ml.errors import MlError
+from ml.images import Limits, read_slice, reencode_png
+from studies.errors import IntakeError, InvalidTransitionError, RecordNumberTakenError
+from studies.models import Analysis, Image, Patient, Study
+from studies.permissions import grant_patient, grant_study
+
+MAX_FILES = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """One file as it came: its bytes, and the name that the uploader's machine gave it."""
+
+    content: bytes
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewPatient:
+    """A record to be made together with its first study; every field already cleaned by a form."""
+
+    record_number: str
+    given_name: str
+    family_name: str
+    birth_date: datetime.date
+    email: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedSlice:
+    """A checked slice, ready to be stored: the re-encoded PNG and what is to be known about it."""
+
+    png: bytes
+    sha256: str
+    width: int
+    height: int
+    source_format: str
+    original_name: str
+    pixel_spacing_mm: tuple[float, float] | None
+
+
+def prepare_slices(uploads: Sequence[Upload]) -> tuple[PreparedSlice, ...]:
+    """Check and re-encode every file; touches neither database nor store.
+
+    Raises ``IntakeError`` with one sentence for each refused file if any is refused.
+    """
+    if not uploads:
+        raise IntakeError("Please choose the file of the slice.")
+    if len(uploads) > MAX_FILES:
+        raise IntakeError(f"Please choose at most {MAX_FILES} files at a time; you chose {len(uploads)}.")
+    limits = Limits(max_bytes=settings.UPLOAD_MAX_BYTES, max_pixels=settings.UPLOAD_MAX_PIXELS)
+    prepared: list[PreparedSlice] = []
+    refusals: list[str] = []
+    for upload in uploads:
+        name = clean_file_name(upload.name)
+        try:
+            found = _prepare(upload.content, name=name, limits=limits)
+            if twin := next((other for other in prepared if other.sha256 == found.sha256), None):
+                raise IntakeError(f"It shows the same picture as {twin.original_name}. Please choose it only once.")
+            prepared.append(found)
+        except (MlError, IntakeError) as error:
+            refusals.append(str(error) if len(uploads) == 1 else f"{name}: {error}")
+    if refusals:
+        raise IntakeError(*refusals)
+    return tuple(prepared)
+
+
+def submit_study(
+    doctor: User,
+    *,
+    patient: Patient | NewPatient,
+    study_date: datetime.date,
+    uploads: Sequence[Upload],
+    clinical_question: str = "",
+    accession_number: str = "",
+    is_synthetic: bool = False,
+) -> Study:
+    """Store a study with its slices, grant it to the doctor, and queue an analysis of each slice.
+
+    One transaction of its own (it cannot be nested in another, because files cannot be rolled back with it): either
+    everything is stored or nothing is, files included. The caller has checked that the doctor may see ``patient``.
+
+    Raises ``IntakeError`` with a sentence for each refused file, ``RecordNumberTakenError`` for a new patient whose
+    record number is taken.
+    """
+    slices = prepare_slices(uploads)
+    with _files_follow_the_transaction() as stored, transaction.atomic(durable=True):
+        if isinstance(patient, NewPatient):
+            patient = create_patient(patient, doctor=doctor)
+        study = Study.objects.create(
+            patient=patient,
+            study_date=study_date,
+            clinical_question=clinical_question,
+            accession_number=accession_number,
+            is_synthetic=is_synthetic,
+            created_by=doctor,
+        )
+        grant_study(study, to=doctor, can_change=True)
+        for number, prepared in enumerate(slices, start=1):
+            _store_slice(study, doctor=doctor, number=number, prepared=prepared, stored=stored)
+    return study
+
+
+def add_slices(study: Study, *, doctor: User, uploads: Sequence[Upload]) -> list[Image]:
+    """Append slices to a study, in the order given, and queue an analysis of each.
+
+    One transaction of its own, as in ``submit_study``. The caller has checked that the doctor may change the study.
+
+    Raises ``IntakeError`` with a sentence for each refused file; a picture that the study holds already is refused.
+    """
+    slices = prepare_slices(uploads)
+    with _files_follow_the_transaction() as stored, transaction.atomic(durable=True):
+        Study.objects.select_for_update().get(id=study.id)
+        known = dict(study.images.values_list("sha256", "number"))
+        if refusals := [
+            f"{prepared.original_name} is already slice {known[prepared.sha256]} of this study. Please leave it out."
+            for prepared in slices
+            if prepared.sha256 in known
+        ]:
+            raise IntakeError(*refusals)
+        last = study.images.aggregate(last=models.Max("number"))["last"] or 0
+        return [
+            _store_slice(study, doctor=doctor, number=number, prepared=prepared, stored=stored)
+            for number, prepared in enumerate(slices, start=last + 1)
+        ]
+
+
+def create_patient(new: NewPatient, *, doctor: User) -> Patient:
+    """Make a record at the doctor's hospital and grant it to the doctor.
+
+    Raises ``RecordNumberTakenError`` if the hospital has that record number already.
+    """
+    assert doctor.hospital is not None  # noqa: S101 - narrows the type: an approved doctor has a hospital
+    try:
+        with transaction.atomic():
+            patient = Patient.objects.create(
+                hospital=doctor.hospital,
+                record_number=new.record_number,
+                given_name=new.given_name,
+                family_name=new.family_name,
+                birth_date=new.birth_date,
+                email=new.email,
+                created_by=doctor,
+            )
+    except IntegrityError as error:
+        raise RecordNumberTakenError(
+            "Your hospital already has a patient with this record number. Please check the number, or choose that "
+            "patient from the list."
+        ) from error
+    grant_patient(patient, to=doctor, can_change=True)
+    return patient
+
+
+def request_analysis(image: Image, *, by: User) -> Analysis:
+    """Queue a new analysis of a slice.
+
+    Raises ``InvalidTransitionError`` while another one of the same slice waits or runs.
+    """
+    try:
+        with transaction.atomic():
+            analysis = Analysis.objects.create(image=image, requested_by=by)
+    except IntegrityError as error:
+        raise InvalidTransitionError(
+            "This slice is already waiting to be analysed or being analysed. Please wait for that to finish."
+        ) from error
+    # A queue that is out of order must not undo or hide what is stored: the sweeper sends the message later.
+    transaction.on_commit(analysis.enqueue, robust=True)
+    return analysis
+
+
+def clean_file_name(name: str) -> str:
+    """Return the last part of an uploader's file name without control characters, at most 255 characters."""
+    last = PurePosixPath(name.replace("\\", "/")).name
+    printable = "".join(character for character in last if unicodedata.category(character)[0] != "C").strip()
+    return printable[-255:] or "file"
+
+
+def _prepare(content: bytes, *, name: str, limits: Limits) -> PreparedSlice:
+    decoded = read_slice(content, limits=limits)
+    png = reencode_png(decoded)
+    return PreparedSlice(
+        png=png,
+        sha256=hashlib.sha256(png).hexdigest(),
+        width=decoded.width,
+        height=decoded.height,
+        source_format=decoded.format,
+        original_name=name,
+        pixel_spacing_mm=decoded.pixel_spacing_mm,
+    )
+
+
+def _store_slice(study: Study, *, doctor: User, number: int, prepared: PreparedSlice, stored: list[Image]) -> Image:
+    row_spacing_mm, column_spacing_mm = prepared.pixel_spacing_mm or (None, None)
+    image = Image(
+        study=study,
+        number=number,
+        sha256=prepared.sha256,
+        byte_size=len(prepared.png),
+        width=prepared.width,
+        height=prepared.height,
+        source_format=prepared.source_format,
+        original_name=prepared.original_name,
+        row_spacing_mm=row_spacing_mm,
+        column_spacing_mm=column_spacing_mm,
+        uploaded_by=doctor,
+    )
+    stored.append(image)
+    image.file.save("slice.png", ContentFile(prepared.png), save=False)
+    image.save(force_insert=True)
+    request_analysis(image, by=doctor)
+    return image
+
+
+@contextmanager
+def _files_follow_the_transaction() -> Iterator[list[Image]]:
+    """Collect the slices written inside and remove their files again if the transaction does not commit."""
+    stored: list[Image] = []
+    try:
+        yield stored
+    except BaseException:
+        for image in stored:
+            if image.file:
+                image.file.storage.delete(image.file.name)
+        raise

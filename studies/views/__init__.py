@@ -1,0 +1,1 @@
+"""The pages of this app: patients, studies, the files in them, and claiming a record."""
