@@ -1,10 +1,7 @@
-"""Settings of the test suite: fast hashes, mail in memory, files in a temporary folder that the tests remove."""
-
-import tempfile
-from pathlib import Path
+"""Settings of the test suite: fast hashes, mail in memory, a private store for each test."""
 
 from portal.settings.base import *  # noqa: F403 - a settings layer is the base plus its own lines
-from portal.settings.base import Q_CLUSTER, STORAGES, VAR_DIR, env
+from portal.settings.base import Q_CLUSTER, STORAGES, VAR_DIR
 
 SECRET_KEY = "tests-only-" + "0" * 54
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
@@ -13,6 +10,7 @@ EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 STORAGES = STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = True
-MEDIA_ROOT = Path(env.str("IRA_TEST_MEDIA_ROOT", default="") or tempfile.mkdtemp(prefix="ira-test-media-"))
+# Each test gets a folder of its own (tests/conftest.py); this one is never made.
+MEDIA_ROOT = VAR_DIR / "test-media"
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 Q_CLUSTER = Q_CLUSTER | {"sync": False}

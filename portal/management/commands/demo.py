@@ -61,8 +61,9 @@ class Command(BaseCommand):
             try:
                 probe.bind((HOST, port))
             except OSError as error:
+                reason = (error.strerror or "refused").lower()
                 raise CommandError(
-                    f"Port {port} cannot be used ({(error.strerror or "refused").lower()}). Perhaps the demo already runs in another "
+                    f"Port {port} cannot be used ({reason}). Perhaps the demo already runs in another "
                     f"window; otherwise choose another port: make demo PORT={port + 1 if port < 65535 else 8000}"
                 ) from error
 
