@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django.fixtures import Settings
 
 
 @pytest.fixture(autouse=True)
-def _private_store(tmp_path: Path, settings: SettingsWrapper) -> None:
+def _private_store(tmp_path: Path, settings: Settings) -> None:
     """Give each test a store of its own."""
     settings.MEDIA_ROOT = tmp_path / "media"
