@@ -19,12 +19,11 @@ OLDEST_BIRTH_DATE = datetime.date(1880, 1, 1)
 OLDEST_STUDY_DATE = datetime.date(1971, 10, 1)  # the first CT scan of a patient
 
 
-def date_field(
-    *, label: Any, help_text: Any = "", is_required: bool = True, autocomplete: str = "off"
-) -> forms.DateField:
-    """Make a date field that browsers show as a date picker."""
+def date_field(*, label: Any, missing: Any, autocomplete: str = "off") -> forms.DateField:
+    """Make a date field that browsers show as a date picker; ``missing`` is the sentence where none is given."""
     widget = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date", "autocomplete": autocomplete})
-    return forms.DateField(label=label, help_text=help_text, required=is_required, widget=widget)
+    sentences = {"required": missing, "invalid": _("This is not a date. Please enter it as year-month-day.")}
+    return forms.DateField(label=label, widget=widget, error_messages=sentences)
 
 
 def check_birth_date(value: datetime.date | None) -> datetime.date | None:
@@ -60,7 +59,7 @@ class SlicesField(forms.FileField):
 class SlicesForm(forms.Form):
     """Slices for a study. ``refusal`` is the sentence of the upload handler when it stopped the request."""
 
-    files = SlicesField(
+    slices = SlicesField(
         label=_("Slice"),
         help_text=_(
             "PNG, JPEG or DICOM. You may choose several slices; they are numbered in the order of their names."
@@ -71,17 +70,17 @@ class SlicesForm(forms.Form):
     def __init__(self, *args: Any, refusal: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if refusal:
-            self.fields["files"].error_messages["required"] = refusal
+            self.fields["slices"].error_messages["required"] = refusal
 
     @property
     def uploads(self) -> list[Upload]:
         """The chosen files, read into memory, in the order of their names (numbers in them counted as numbers)."""
-        files = sorted(self.cleaned_data["files"], key=lambda file: _natural_key(file.name or ""))
+        files = sorted(self.cleaned_data["slices"], key=lambda file: _natural_key(file.name or ""))
         return [Upload(content=file.read(), name=file.name or "") for file in files]
 
     def refuse(self, sentences: Sequence[str]) -> None:
         """Show why files were refused, beside the field."""
-        self.add_error("files", list(sentences))
+        self.add_error("slices", list(sentences))
 
 
 class PatientForm(forms.ModelForm):
@@ -126,37 +125,53 @@ class PatientForm(forms.ModelForm):
         return NewPatient(**self.cleaned_data)
 
 
+class KnownPatientField(forms.ModelChoiceField):
+    """A choice among known patients in which the empty entry is an answer too: a new patient."""
+
+    def validate(self, value: Any) -> None:
+        """Accept every patient on offer, and none."""
+
+    def label_from_instance(self, obj: Any) -> str:
+        """Tell namesakes apart by birth date and record number."""
+        return f"{obj} · {obj.birth_date:%d %b %Y} · {obj.record_number}"
+
+
 class StudyForm(SlicesForm):
     """A new study: of a patient whom the doctor sees already, or of a new one, with the first slices."""
 
-    patient = forms.ModelChoiceField(
-        label=_("Patient"),
+    patient = KnownPatientField(
+        label=_("Whose study is it?"),
         queryset=Patient.objects.none(),
-        required=False,
         empty_label=_("A new patient, entered below"),
         error_messages={"invalid_choice": _("Please choose one of your patients from the list.")},
     )
     record_number = forms.CharField(
         label=_("Record number"),
         max_length=40,
-        required=False,
         help_text=_("As on the patient's wristband or letter."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        error_messages={"required": _("Please enter the record number of the new patient.")},
     )
     family_name = forms.CharField(
-        label=_("Family name"), max_length=80, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
+        label=_("Family name"),
+        max_length=80,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        error_messages={"required": _("Please enter the family name of the new patient.")},
     )
     given_name = forms.CharField(
-        label=_("Given name"), max_length=80, required=False, widget=forms.TextInput(attrs={"autocomplete": "off"})
+        label=_("Given name"),
+        max_length=80,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        error_messages={"required": _("Please enter the given name of the new patient.")},
     )
-    birth_date = date_field(label=_("Date of birth"), is_required=False)
+    birth_date = date_field(label=_("Date of birth"), missing=_("Please enter the date of birth of the new patient."))
     email = forms.EmailField(
         label=_("E-mail address"),
         required=False,
-        help_text=_("May stay empty. Only with this address can the patient log in and read released reports."),
+        help_text=_("Only with this address can the patient log in and read released reports."),
         widget=forms.EmailInput(attrs={"autocomplete": "off"}),
     )
-    study_date = date_field(label=_("Study date"))
+    study_date = date_field(label=_("Study date"), missing=_("Please enter the date of the examination."))
     clinical_question = forms.CharField(
         label=_("Clinical question"),
         max_length=2000,
@@ -164,13 +179,8 @@ class StudyForm(SlicesForm):
         widget=forms.Textarea(attrs={"rows": 3, "maxlength": 2000}),
     )
 
-    field_order = ["patient", *PatientForm.Meta.fields, "study_date", "clinical_question", "files"]
-    needed_of_a_new_patient = {
-        "record_number": _("Please enter the record number of the new patient."),
-        "family_name": _("Please enter the family name of the new patient."),
-        "given_name": _("Please enter the given name of the new patient."),
-        "birth_date": _("Please enter the date of birth of the new patient."),
-    }
+    field_order = ["patient", *PatientForm.Meta.fields, "study_date", "clinical_question", "slices"]
+    needed_of_a_new_patient = ("record_number", "family_name", "given_name", "birth_date")
 
     def __init__(self, *args: Any, doctor: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -178,9 +188,8 @@ class StudyForm(SlicesForm):
         field = self.fields["patient"]
         assert isinstance(field, forms.ModelChoiceField)  # noqa: S101 - narrows the type
         field.queryset = Patient.objects.visible_to(doctor)
-        field.label_from_instance = lambda patient: (  # type: ignore[method-assign] - Django's documented way
-            f"{patient} · {patient.birth_date:%d %b %Y} · {patient.record_number}"
-        )
+        for name in self.needed_of_a_new_patient:
+            self.fields[name].required = not self.is_for_known_patient
 
     @property
     def is_for_known_patient(self) -> bool:
@@ -218,9 +227,6 @@ class StudyForm(SlicesForm):
         return cleaned
 
     def _clean_new_patient(self, cleaned: dict[str, Any]) -> None:
-        for name, sentence in self.needed_of_a_new_patient.items():
-            if name not in self.errors and not cleaned.get(name):
-                self.add_error(name, sentence)
         number = cleaned.get("record_number")
         if not number:
             return
@@ -279,7 +285,9 @@ class ClaimForm(forms.Form):
         help_text=_("It stands on the letter that you got from the hospital."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
-    birth_date = date_field(label=_("Your date of birth"), autocomplete="bday")
+    birth_date = date_field(
+        label=_("Your date of birth"), missing=_("Please enter your date of birth."), autocomplete="bday"
+    )
 
 
 class StudyFilterForm(forms.Form):
@@ -308,7 +316,7 @@ class StudyFilterForm(forms.Form):
 def colleagues_of(doctor: User) -> models.QuerySet[User]:
     """Return the other approved doctors of the doctor's hospital, by name."""
     return User.objects.filter(
-        hospital_id=doctor.hospital_id, role=Role.DOCTOR, is_active=True, approved_at__isnull=False
+        hospital=doctor.hospital, role=Role.DOCTOR, is_active=True, approved_at__isnull=False
     ).exclude(id=doctor.id)
 
 

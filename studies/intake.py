@@ -234,6 +234,6 @@ def _files_follow_the_transaction() -> Iterator[list[Image]]:
         yield stored
     except BaseException:
         for image in stored:
-            if image.file:
+            if image.file.name:
                 image.file.storage.delete(image.file.name)
         raise

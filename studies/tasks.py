@@ -8,7 +8,7 @@ import uuid
 
 from django_q.brokers import get_broker
 
-from ml.errors import MlError
+from ml.errors import MlError, ModelFileError
 from ml.inference import analyse
 from studies.errors import InvalidTransitionError
 from studies.models import Analysis
@@ -19,6 +19,11 @@ logger = logging.getLogger(__name__)
 SURPRISE = (
     "Something went wrong inside the portal while this slice was analysed. Please try again; if it fails again, tell "
     "your administrator the time and that the analysis failed unexpectedly."
+)
+
+NO_MODEL = (
+    "The model of this portal cannot be loaded, so the slice was not analysed. Please tell your administrator, and try "
+    "again once the model is in place."
 )
 
 
@@ -71,6 +76,10 @@ def _run(analysis: Analysis) -> None:
         logger.info("Analysis %s: done in %d ms, %d findings.", analysis.id, result.duration_ms, len(result.findings))
     except InvalidTransitionError:
         raise
+    except ModelFileError:
+        # Its sentence names folders and variables, for whoever installs the portal: it belongs into the log.
+        logger.exception("Analysis %s: the model cannot be loaded.", analysis.id)
+        analysis.fail(NO_MODEL)
     except MlError as error:
         analysis.fail(str(error))
         logger.info("Analysis %s: failed with a reason for the user.", analysis.id)

@@ -11,6 +11,8 @@ OVERHEAD_BYTES = 1024 * 1024
 # A body a little too large is read and thrown away, because browsers show no answer to a request that they could not
 # finish sending. One that is larger still is cut off.
 DRAINED_UP_TO = 4
+# The attribute of the request under which a refusal waits for the view.
+REFUSAL = "upload_refusal"
 
 
 class LimitedUploadHandler(FileUploadHandler):
@@ -31,7 +33,7 @@ class LimitedUploadHandler(FileUploadHandler):
         input_data: Any,
         META: dict[str, Any],
         content_length: int,
-        boundary: bytes,
+        boundary: str,
         encoding: str | None = None,
     ) -> None:
         """Note the length that the request announces."""
@@ -55,10 +57,11 @@ class LimitedUploadHandler(FileUploadHandler):
 
     def _refuse(self) -> None:
         if self.request is not None:
-            self.request.upload_refusal = (  # type: ignore[attr-defined] - the view reads it through refusal()
+            sentence = (
                 f"The files are larger than the {self.limit / 1024 / 1024:.0f} MB that are accepted at a time. Please "
                 "choose fewer files, or export the slice as an 8-bit PNG or JPEG."
             )
+            setattr(self.request, REFUSAL, sentence)
         raise StopUpload(connection_reset=self.announced > DRAINED_UP_TO * self.limit)
 
 
@@ -66,4 +69,4 @@ def refusal(request: HttpRequest) -> str:
     """Return the sentence that says why the request's files were not read; empty where they were."""
     # The handlers run when the body is first parsed.
     _ = request.POST
-    return getattr(request, "upload_refusal", "")
+    return getattr(request, REFUSAL, "")

@@ -8,7 +8,6 @@ from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
     from ml.inference import FindingResult
-
     from studies.models.study import Analysis
 
 

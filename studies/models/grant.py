@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.contrib.auth.models import Permission
 from django.core.exceptions import ValidationError
 from django.db import models
 from guardian.models import UserObjectPermissionBase
@@ -11,6 +12,8 @@ class AllowedPermissionsMixin(models.Model):
     """A grant row that takes only the permissions on its allow-list, each at most once a person and object."""
 
     allowed_permissions: frozenset[str] = frozenset()
+    # A foreign key of guardian's base class, which every grant has as its second base.
+    permission: Permission
 
     class Meta:
         abstract = True

@@ -23,7 +23,7 @@ class PatientQuerySet(models.QuerySet["Patient"]):
 
     def changeable_by(self, user: Any) -> "PatientQuerySet":
         """Return the visible records that the doctor may also correct."""
-        return self.visible_to(user) & self._granted(user, codename="change_patient")
+        return self.visible_to(user)._granted(user, codename="change_patient")
 
     def _granted(self, user: Any, *, codename: str) -> "PatientQuerySet":
         if not getattr(user, "is_approved_doctor", False):

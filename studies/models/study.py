@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.db import models, transaction
+from django.db.models.fields.files import FieldFile
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django_q.tasks import async_task
@@ -32,7 +33,7 @@ class StudyQuerySet(models.QuerySet["Study"]):
 
     def changeable_by(self, user: Any) -> "StudyQuerySet":
         """Return the visible studies that the doctor may also work on: add slices, analyse again, share, report."""
-        return self.visible_to(user) & self._granted(user, codename="change_study")
+        return self.visible_to(user)._granted(user, codename="change_study")
 
     def _granted(self, user: Any, *, codename: str) -> "StudyQuerySet":
         if not getattr(user, "is_approved_doctor", False):
@@ -54,7 +55,7 @@ class StudyQuerySet(models.QuerySet["Study"]):
         return self.annotate(
             state=models.Case(
                 *(
-                    models.When(models.Exists(slices.filter(state=state)), then=models.Value(state))
+                    models.When(models.Exists(slices.filter(state=state)), then=models.Value(state))  # type: ignore[misc] # annotated
                     for state in Analysis.MOST_URGENT_FIRST
                 ),
                 default=models.Value(""),
@@ -78,6 +79,10 @@ class Study(models.Model):
     is_synthetic = models.BooleanField(_("synthetic"), default=False)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    # Annotated by with_state() and with_slice_count().
+    state: str
+    slice_count: int
 
     objects = StudyQuerySet.as_manager()
 
@@ -134,6 +139,10 @@ class Image(models.Model):
     column_spacing_mm = models.FloatField(null=True, blank=True)
     uploaded_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
+
+    # Annotated by with_state().
+    state: str
+    newest_analysis_id: uuid.UUID
 
     objects = ImageQuerySet.as_manager()
 
@@ -424,8 +433,8 @@ class Analysis(models.Model):
         written: dict[str, str] = {}
         try:
             for name, content in (("overlay", overlay_png), ("mask", mask_png), ("activation", activation_png)):
-                field = self._meta.get_field(name)
-                written[name] = field.storage.save(field.generate_filename(self, name), ContentFile(content))
+                file: FieldFile = getattr(self, name)
+                written[name] = file.storage.save(file.field.generate_filename(self, name), ContentFile(content))
             with transaction.atomic():
                 self._leave_running(
                     state=self.State.SUCCEEDED,
@@ -445,7 +454,7 @@ class Analysis(models.Model):
                 )
         except BaseException:
             for name, path in written.items():
-                self._meta.get_field(name).storage.delete(path)
+                getattr(self, name).storage.delete(path)
             raise
 
     def fail(self, sentence: str) -> None:

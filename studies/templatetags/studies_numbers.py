@@ -9,7 +9,7 @@ register = template.Library()
 def percent(share: float | None) -> str:
     """Return a share in [0, 1] as whole percent, never rounded to certainty: ``<1 %`` and ``>99 %`` at the ends."""
     if share is None:
-        return "–"  # noqa: RUF001 - the dash that stands for an empty cell
+        return "–"
     if 0 < share < 0.005:
         return "<1 %"
     if 0.995 < share < 1:

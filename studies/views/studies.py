@@ -37,7 +37,7 @@ def study_list(request: HttpRequest) -> HttpResponseBase:
     if search:
         studies = studies.filter(patient__in=Patient.objects.matching(search))
     if state:
-        studies = studies.filter(state=state)
+        studies = studies.filter(state=state)  # type: ignore[misc] # annotated by with_state()
     page = page_of(studies, order=["-created_at", "-id"], after=request.GET.get("after", ""))
     return render(
         request, "studies/study_list.html", {"page": page, "filters": filters, "is_filtered": bool(search or state)}
@@ -67,7 +67,7 @@ def study_create(request: HttpRequest) -> HttpResponseBase:
                 form.refuse(error.sentences)
             else:
                 AccessEvent.record(request, action=AccessEvent.Action.CREATED, target=study)
-                messages.success(request, _("The study is received and waits to be analysed."))
+                messages.success(request, _("The study is received."))
                 return redirect("studies:study_detail", study_id=study.id)
     else:
         patient = request.GET.get("patient", "")

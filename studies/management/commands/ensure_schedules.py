@@ -18,9 +18,8 @@ class Command(BaseCommand):
         """Create or repair the schedule, and remove copies of it."""
         with transaction.atomic():
             schedules = Schedule.objects.select_for_update().filter(func="studies.tasks.sweep").order_by("id")
-            first, *copies = [*schedules, None]
-            Schedule.objects.filter(id__in=[copy.id for copy in copies if copy]).delete()
-            schedule = first or Schedule(func="studies.tasks.sweep")
+            schedule = schedules.first() or Schedule(func="studies.tasks.sweep")
+            schedules.exclude(id=schedule.id).delete()
             schedule.name = SWEEPER
             schedule.schedule_type = Schedule.MINUTES
             schedule.minutes = 1

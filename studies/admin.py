@@ -1,0 +1,260 @@
+"""The administration of patients, studies and analyses: what is stuck, and mending a record. It shows no pictures.
+
+Administrators work for their own hospital, superusers for all. What happened is history: nobody adds, changes or
+deletes it here. Every page of one row is recorded like any other look at clinical data.
+"""
+
+import uuid
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Count, Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts.models import AccessEvent, User
+from studies.errors import InvalidTransitionError
+from studies.intake import request_analysis
+from studies.models import Analysis, Finding, Image, Patient, Study
+
+
+class HospitalAdmin(admin.ModelAdmin):
+    """Rows of the administrator's own hospital, to look at; ``hospital_path`` leads from a row to its hospital."""
+
+    hospital_path = "hospital"
+    list_per_page = 50
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return all rows for a superuser, those of the own hospital for an administrator, none for anybody else."""
+        rows = super().get_queryset(request)
+        user = request.user
+        if not isinstance(user, User) or not user.is_administrator:
+            return rows.none()
+        if user.is_superuser:
+            return rows
+        return rows.filter(**{self.hospital_path: user.hospital_id}) if user.hospital_id else rows.none()
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show one row, and record that it was looked at."""
+        row = self.get_object(request, object_id)
+        if row is not None and request.method == "GET":
+            AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=row)
+        return super().change_view(request, object_id, form_url, extra_context)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Allow administrators: the role is the permission."""
+        return getattr(request.user, "is_administrator", False)
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Allow administrators; the queryset holds which rows."""
+        return getattr(request.user, "is_administrator", False)
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never: rows come in through the portal."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never, unless a subclass says otherwise."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never: medical records are kept."""
+        return False
+
+
+@admin.register(Patient)
+class PatientAdmin(HospitalAdmin):
+    """Records: number, names, birth date and e-mail address may be corrected."""
+
+    list_display = ["record_number", "family_name", "given_name", "birth_date", "hospital", "has_login"]
+    list_display_links = ["record_number", "family_name"]
+    list_filter = [("user", admin.EmptyFieldListFilter)]
+    list_select_related = ["hospital"]
+    search_fields = ["record_number", "family_name", "given_name", "email"]
+    ordering = ["family_name", "given_name"]
+    fields = [
+        "hospital",
+        "record_number",
+        "family_name",
+        "given_name",
+        "birth_date",
+        "email",
+        "user",
+        "created_by",
+        "created_at",
+    ]
+    readonly_fields = ["hospital", "user", "created_by", "created_at"]
+
+    @admin.display(boolean=True, description=_("reads reports here"))
+    def has_login(self, patient: Patient) -> bool:
+        """Whether the patient has claimed the record."""
+        return patient.user_id is not None
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Allow administrators to correct a record of their hospital."""
+        return self.has_view_permission(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Store the correction, and record it."""
+        super().save_model(request, obj, form, change)
+        AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=obj)
+
+
+@admin.register(Study)
+class StudyAdmin(HospitalAdmin):
+    """Studies: whose, when, how many slices."""
+
+    hospital_path = "patient__hospital"
+    list_display = ["created_at", "patient", "study_date", "slice_count", "is_synthetic", "created_by"]
+    list_filter = ["is_synthetic", "study_date"]
+    list_select_related = ["patient", "created_by"]
+    search_fields = ["patient__record_number", "patient__family_name", "patient__given_name"]
+    fields = ["id", "patient", "study_date", "is_synthetic", "created_by", "created_at"]
+    date_hierarchy = "created_at"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the studies with their number of slices."""
+        return super().get_queryset(request).annotate(slices=Count("images"))
+
+    @admin.display(description=_("slices"))
+    def slice_count(self, study: Any) -> int:
+        """How many slices the study has."""
+        return study.slices
+
+
+@admin.register(Image)
+class ImageAdmin(HospitalAdmin):
+    """Slices: size and origin, never the picture."""
+
+    hospital_path = "study__patient__hospital"
+    list_display = ["created_at", "study_patient", "number", "width", "height", "source_format", "byte_size"]
+    list_filter = ["source_format", "created_at"]
+    list_select_related = ["study__patient"]
+    search_fields = ["study__patient__record_number", "sha256"]
+    ordering = ["-created_at"]
+    fields = [
+        "id",
+        "study",
+        "number",
+        "width",
+        "height",
+        "source_format",
+        "byte_size",
+        "sha256",
+        "uploaded_by",
+        "created_at",
+    ]
+    actions = ["analyse_again"]
+
+    @admin.display(description=_("patient"), ordering="study__patient__family_name")
+    def study_patient(self, image: Image) -> str:
+        """Whose slice it is."""
+        return str(image.study.patient)
+
+    @admin.action(description=_("Analyse again"), permissions=["view"])
+    def analyse_again(self, request: HttpRequest, queryset: QuerySet[Image]) -> None:
+        """Queue a new analysis of each slice."""
+        analyse_again(request, images=queryset, model_admin=self)
+
+
+@admin.register(Analysis)
+class AnalysisAdmin(HospitalAdmin):
+    """Analyses: where they stand, why they failed, how long they took."""
+
+    hospital_path = "image__study__patient__hospital"
+    list_display = ["queued_at", "state", "attempt", "patient", "model_version", "duration_ms", "short_error"]
+    list_filter = ["state", "model_version", "queued_at"]
+    list_select_related = ["image__study__patient"]
+    search_fields = ["image__study__patient__record_number", "error", "model_version"]
+    date_hierarchy = "queued_at"
+    fields = [
+        "id",
+        "image",
+        "state",
+        "attempt",
+        "requested_by",
+        "queued_at",
+        "enqueued_at",
+        "started_at",
+        "lease_expires_at",
+        "finished_at",
+        "error",
+        "model_version",
+        "malignant_probability",
+        "malignant_basis",
+        "thresholds",
+        "step_ms",
+        "duration_ms",
+    ]
+    actions = ["analyse_again"]
+
+    @admin.display(description=_("patient"), ordering="image__study__patient__family_name")
+    def patient(self, analysis: Analysis) -> str:
+        """Whose slice was analysed."""
+        return str(analysis.image.study.patient)
+
+    @admin.display(description=_("what went wrong"))
+    def short_error(self, analysis: Analysis) -> str:
+        """The beginning of the reason."""
+        return analysis.error[:80]
+
+    @admin.action(description=_("Analyse again"), permissions=["view"])
+    def analyse_again(self, request: HttpRequest, queryset: QuerySet[Analysis]) -> None:
+        """Queue a new analysis of the slice of each."""
+        images = Image.objects.filter(analyses__in=queryset.order_by().values("id")).distinct()
+        analyse_again(request, images=images, model_admin=self)
+
+
+@admin.register(Finding)
+class FindingAdmin(HospitalAdmin):
+    """Findings: what the model outlined, as stored."""
+
+    hospital_path = "analysis__image__study__patient__hospital"
+    list_display = ["analysis_id", "patient", "number", "long_axis_px", "short_axis_px", "malignancy"]
+    list_filter = ["analysis__model_version"]
+    list_select_related = ["analysis__image__study__patient"]
+    search_fields = ["analysis__image__study__patient__record_number"]
+    ordering = ["-analysis__queued_at", "number"]
+    fields = [
+        "analysis",
+        "number",
+        ("box_x", "box_y", "box_width", "box_height"),
+        "area_px",
+        ("long_axis_px", "short_axis_px"),
+        ("area_mm2", "long_axis_mm", "short_axis_mm"),
+        "malignancy",
+    ]
+
+    @admin.display(description=_("patient"))
+    def patient(self, finding: Finding) -> str:
+        """Whose finding it is."""
+        return str(finding.analysis.image.study.patient)
+
+
+def analyse_again(request: HttpRequest, *, images: QuerySet[Image], model_admin: admin.ModelAdmin) -> None:
+    """Queue a new analysis of each slice, in the administrator's name, and tell how many were left out and why."""
+    assert isinstance(request.user, User)  # noqa: S101 - narrows the type: the admin has checked who asks
+    queued: list[uuid.UUID] = []
+    left_out = 0
+    for image in images:
+        try:
+            analysis = request_analysis(image, by=request.user)
+        except InvalidTransitionError:
+            left_out += 1
+            continue
+        AccessEvent.record(request, action=AccessEvent.Action.CREATED, target=analysis)
+        queued.append(analysis.id)
+    if queued:
+        text = ngettext("%(count)d slice waits to be analysed.", "%(count)d slices wait to be analysed.", len(queued))
+        model_admin.message_user(request, text % {"count": len(queued)}, messages.SUCCESS)
+    if left_out:
+        text = ngettext(
+            "%(count)d slice was left out, because it is already waiting or being analysed.",
+            "%(count)d slices were left out, because they are already waiting or being analysed.",
+            left_out,
+        )
+        model_admin.message_user(request, text % {"count": left_out}, messages.WARNING)
