@@ -8,3 +8,12 @@ class AccountsConfig(AppConfig):
 
     name = "accounts"
     verbose_name = "People"
+
+    def ready(self) -> None:
+        """Register the check for demo accounts and what follows a used password link."""
+        from allauth.account.signals import password_reset
+
+        from accounts import demo  # noqa: F401 - importing registers the check
+        from accounts.invitations import confirm_email_after_reset
+
+        password_reset.connect(confirm_email_after_reset, dispatch_uid="accounts.confirm_email_after_reset")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
@@ -71,6 +71,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     A doctor sees nothing until an administrator has approved them (``approved_at``)::
 
         signed up as doctor ──approve()──▶ approved ──deactivate()──▶ inactive
+                                              ▲                          │
+                                              └───────reactivate()───────┘
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -154,18 +156,46 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Whether this person runs the portal in the administration."""
         return self.is_active and self.role == Role.ADMINISTRATOR
 
+    def may_be_managed_by(self, administrator: "User") -> bool:
+        """Whether this administrator may change this person: a superuser anybody, others the doctors of their hospital.
+
+        Nobody manages themselves, so nobody lifts themselves.
+        """
+        if not administrator.is_administrator or administrator.pk == self.pk:
+            return False
+        if administrator.is_superuser:
+            return True
+        return (
+            self.role == Role.DOCTOR
+            and administrator.hospital_id is not None
+            and administrator.hospital_id == self.hospital_id
+        )
+
     def approve(self, *, by: "User") -> None:
-        """Let this doctor work. Raises ``PermissionDenied`` unless ``by`` administers this doctor's hospital."""
-        if not by.is_administrator or not (by.is_superuser or by.hospital_id == self.hospital_id):
+        """Let this doctor work; approving twice keeps the first approval.
+
+        Raises ``PermissionDenied`` unless ``by`` administers this doctor's hospital, ``ValidationError`` for somebody
+        who is no doctor or belongs to no hospital.
+        """
+        if not self.may_be_managed_by(by):
             raise PermissionDenied("Only an administrator of the doctor's hospital can approve a doctor.")
+        if self.role != Role.DOCTOR or self.hospital_id is None:
+            raise ValidationError(_("Only a doctor who belongs to a hospital can be approved."))
+        if self.approved_at is not None:
+            return
         self.approved_at = timezone.now()
         self.approved_by = by
         self.full_clean(exclude=["password"])
         self.save(update_fields=["approved_at", "approved_by"])
 
     def deactivate(self) -> None:
-        """End this person's access without deleting what they did."""
+        """End this person's access, running sessions included, without deleting what they did."""
         self.is_active = False
+        self.save(update_fields=["is_active"])
+
+    def reactivate(self) -> None:
+        """Let this person log in again."""
+        self.is_active = True
         self.save(update_fields=["is_active"])
 
 
@@ -204,6 +234,10 @@ class AccessEvent(models.Model):
         if not self._state.adding:
             raise PermissionDenied("Access events are never changed.")
         super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Raise ``PermissionDenied``: what happened stays on record."""
+        raise PermissionDenied("Access events are never deleted.")
 
     @classmethod
     def record(cls, request: "HttpRequest", *, action: Action, target: models.Model) -> "AccessEvent":

@@ -6,5 +6,6 @@ from accounts import views
 
 app_name = "accounts"
 urlpatterns = [
+    path("doctor/", views.DoctorSignupView.as_view(), name="doctor_signup"),
     path("profile/", views.profile, name="profile"),
 ]

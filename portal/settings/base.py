@@ -196,6 +196,8 @@ REST_FRAMEWORK = {
 }
 
 IS_DEMO = False
+DEMO_PASSWORD = ""
+DEMO_LOGINS: dict[str, str] = {}
 
 LOGGING = {
     "version": 1,

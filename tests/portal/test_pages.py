@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 def _page(client: Client, user: object | None = None) -> str:
     if user is not None:
-        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        client.force_login(user)
     return client.get(reverse("accounts:profile"), follow=True).content.decode()
 
 
@@ -61,7 +61,7 @@ def test_unknown_address_says_what_to_do_next(client: Client) -> None:
     assert response.status_code == 404
     assert b"We cannot find this page" in response.content
     assert b"log in first" in response.content
-    client.force_login(UserFactory(), backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(UserFactory())
     assert b"ask them to share the study" in client.get("/no/such/page/").content
 
 
