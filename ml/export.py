@@ -1,0 +1,210 @@
+"""From trained Keras networks to the files that serving loads: fold, quantise, compare, hash, describe.
+
+Imports TensorFlow; only training code imports this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from ml.architectures import build_classifier, build_outline, fold_normalisation
+from ml.errors import ModelFileError
+from ml.preprocessing import (
+    CLASSIFIER_SIDE_PX,
+    HIGH_PERCENTILE,
+    INPUT_CENTRE,
+    INPUT_SPREAD,
+    LOW_PERCENTILE,
+    SLICE_SIDE_PX,
+    pad_to_stride,
+    to_input,
+)
+from ml.runtime import CARD_NAME, FORMAT, Network, Thresholds
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured figure, its 95 % interval (None where it has none) and, in a sentence, on what data."""
+
+    value: float
+    low: float | None
+    high: float | None
+    on: str
+
+
+@dataclass(frozen=True)
+class MalignancyCalibration:
+    """Logistic calibration of a finding's malignancy: intercept + logit * map mean + log_area * ln(pixels)."""
+
+    intercept: float
+    logit: float
+    log_area: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest and mean absolute difference between the exported and the float network over some pictures."""
+
+    largest: float
+    mean: float
+    pictures: int
+
+
+@keras.saving.register_keras_serializable(package="ml")
+class RepeatPixels(layers.Layer):
+    """Nearest-neighbour doubling without any size in the graph, so that one file serves every picture size.
+
+    UpSampling2D writes its output size into the exported graph; copies of the channels followed by depth-to-space give
+    the same numbers and follow the input's size.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.nn.depth_to_space(tf.concat([inputs] * 4, axis=-1), 2)
+
+
+def deployable_classifier(model: keras.Model, *, width: float = 1.0) -> keras.Model:
+    """Return the trained classifier without normalisation, with outputs `logits`, `activation_maps` and `embedding`.
+
+    For a linear layer w on the average of h*w positions of features A, the gradient of a class's logit with respect to
+    A is w / (h*w) everywhere, so relu(sum_k w_k A_k) / (h*w) is Grad-CAM exactly. The network gives the
+    sum; the runtime divides by the number of positions, which the file, made for any size, does not know.
+    """
+    class_count = model.get_layer("logits").units
+    folded = build_classifier(class_count=class_count, is_normalised=False, width=width)
+    fold_normalisation(source=model, target=folded)
+    features = folded.output["features"]
+    embedding = layers.GlobalAveragePooling2D()(features)
+    kernel, bias = folded.get_layer("logits").get_weights()
+    maps_layer = layers.Conv2D(class_count, 1, use_bias=False, activation="relu", name="maps")
+    maps = maps_layer(features)
+    maps_layer.set_weights([kernel[np.newaxis, np.newaxis]])
+    dense = layers.Dense(class_count)
+    logits = dense(embedding)
+    dense.set_weights([kernel, bias])
+    return keras.Model(folded.input, {"logits": logits, "activation_maps": maps, "embedding": embedding})
+
+
+def deployable_outline(model: keras.Model, *, width: float = 1.0) -> keras.Model:
+    """Return the trained outline network without normalisation: `outline` as probability, `malignancy` as logit map."""
+    plain = build_outline(is_normalised=False, width=width)
+    fold_normalisation(source=model, target=plain)
+
+    def without_sizes(layer: layers.Layer) -> layers.Layer:
+        if isinstance(layer, layers.UpSampling2D):
+            return RepeatPixels(name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    sized = keras.models.clone_model(plain, clone_function=without_sizes)
+    sized.set_weights(plain.get_weights())
+    probability = layers.Activation("sigmoid", name="probability")(sized.output["outline"])
+    return keras.Model(sized.input, {"outline": probability, "malignancy": sized.output["malignancy"]})
+
+
+def to_litert(model: keras.Model, *, is_quantised: bool = True) -> bytes:
+    """Return the LiteRT file of a network with a single picture as input; weights int8 per channel when quantised."""
+    specification = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="pixels")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", lambda pixels: model(pixels, training=False), input_signature=[specification])
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if is_quantised:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        return converter.convert()
+
+
+def compare(*, content: bytes, model: keras.Model, pictures: Sequence[np.ndarray], output: str) -> Parity:
+    """Run exported file and float network on the same uint8 (h, w) pictures and return how far `output` differs."""
+    network = Network(content, threads=2)
+    differences = []
+    for picture in pictures:
+        inputs = to_input(pad_to_stride(picture))[np.newaxis]
+        expected = np.asarray(model(inputs, training=False)[output])
+        differences.append(np.abs(network(inputs)[output] - expected))
+    return Parity(
+        largest=float(max(difference.max() for difference in differences)),
+        mean=float(np.mean([difference.mean() for difference in differences])),
+        pictures=len(differences),
+    )
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """Everything of model.json that is not derived from the files themselves."""
+
+    version: str
+    classes: tuple[str, ...]
+    thresholds: Thresholds
+    temperature: float
+    malignancy: MalignancyCalibration
+    training: Mapping[str, Any]
+    figures: Mapping[str, Figure]
+    export: Mapping[str, Any]
+    classifier_side_px: int = CLASSIFIER_SIDE_PX
+
+
+def input_description(*, classifier_side_px: int) -> dict[str, float]:
+    """Return the `input` block of model.json: the sizes and constants of the preprocessing it was taught on."""
+    return {
+        "classifier_side_px": classifier_side_px,
+        "slice_side_px": SLICE_SIDE_PX,
+        "centre": INPUT_CENTRE,
+        "spread": INPUT_SPREAD,
+        "low_percentile": LOW_PERCENTILE,
+        "high_percentile": HIGH_PERCENTILE,
+    }
+
+
+def write_model(directory: Path, *, contents: Mapping[str, bytes], description: ModelDescription) -> Path:
+    """Write the network files and model.json into `directory`; the card comes last, each file by rename.
+
+    Raises ModelFileError where the folder cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        files = {}
+        for name, content in contents.items():
+            path = directory / f"{name}.tflite"
+            _replace(path, content)
+            digest = hashlib.sha256(content).hexdigest()
+            files[name] = {"path": path.name, "sha256": digest, "bytes": len(content)}
+        card = {
+            "format": FORMAT,
+            "version": description.version,
+            "created_at": datetime.now(tz=UTC).isoformat(timespec="seconds"),
+            "classes": list(description.classes),
+            "files": files,
+            "input": input_description(classifier_side_px=description.classifier_side_px),
+            "thresholds": asdict(description.thresholds),
+            "temperature": description.temperature,
+            "malignancy": asdict(description.malignancy),
+            "training": dict(description.training),
+            "figures": {name: asdict(figure) for name, figure in description.figures.items()},
+            "export": dict(description.export),
+        }
+        _replace(directory / CARD_NAME, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise ModelFileError(
+            f"The model could not be written to {directory}: {error}. Check space and rights."
+        ) from error
+    return directory / CARD_NAME
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,144 @@
+"""`manage.py train`: from data folders to an exported model, or grouped cross-validation of the slice class."""
+
+from __future__ import annotations
+
+import os
+import time
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from ml.errors import MissingDependencyError, MlError
+
+STAGES = ("outline", "classifier", "all")
+
+
+class Command(BaseCommand):
+    help = "Trains the outline, malignancy and slice-class networks and exports them for serving."
+    # Training needs no database and must run on a machine without one.
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--data",
+            type=Path,
+            default=os.environ.get("IRA_DATA_DIR"),
+            help="folder that holds chest-ctscan-images, lidc-nodules, msd-lung-slices (default: IRA_DATA_DIR)",
+        )
+        parser.add_argument("--stage", choices=STAGES, default="all", help="what to train (default: all)")
+        parser.add_argument("--limit", type=int, help="a quick look: so many rows of each set, so many steps a phase")
+        parser.add_argument("--out", type=Path, default=Path("var/train"), help="checkpoints, caches and the model")
+        parser.add_argument("--params", type=Path, help="another params.yaml")
+        parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
+        parser.add_argument(
+            "--cross-validate",
+            action="store_true",
+            help="grouped 5-fold of the slice class on the trunk in --out; recorded for the next export",
+        )
+        parser.add_argument("--mlflow", action="store_true", help="log parameters and figures to MLflow")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not options["data"]:
+            raise CommandError("No data folder was named. Give one with --data or in the environment as IRA_DATA_DIR.")
+        if options["limit"] is not None and options["limit"] < 1:
+            raise CommandError("--limit must be at least 1.")
+        try:
+            self._train(**options)
+        except MlError as error:
+            raise CommandError(str(error)) from error
+
+    def _train(self, *, data: Path, stage: str, limit: int | None, out: Path, resume: bool, **options: Any) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        try:
+            # Imported here: TensorFlow takes seconds and is absent where the model is only served.
+            from ml.training import run
+            from ml.training.parameters import DEFAULT_PATH, limited, load_parameters
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"Training needs the package {error.name}. Install requirements/ml.txt and try again."
+            ) from error
+        parameters = load_parameters(options["params"] or DEFAULT_PATH)
+        if limit is not None:
+            parameters = limited(parameters, limit=limit)
+        sets = run.read_sets(Path(data), parameters=parameters, limit=limit)
+        out.mkdir(parents=True, exist_ok=True)
+        with _Log(is_used=options["mlflow"], stage=stage) as log:
+            log.parameters(parameters)
+            if options["cross_validate"]:
+                trunk = run.load_outline(out, parameters=parameters)
+                run.cross_validate(sets, parameters=parameters, trunk=trunk, out=out, report=self._report)
+                return
+            if stage in ("outline", "all"):
+                outline = run.run_outline(
+                    sets,
+                    parameters=parameters,
+                    out=out,
+                    report=self._report,
+                    limit=limit,
+                    is_resumed=resume,
+                    on_epoch=log.epoch,
+                )
+            else:
+                outline = run.load_outline(out, parameters=parameters)
+            if stage == "outline":
+                return
+            classifier = run.run_classifier(
+                sets,
+                parameters=parameters,
+                trunk=outline if parameters.classifier.trunk == "outline" else None,
+                out=out,
+                report=self._report,
+                is_resumed=resume,
+                on_epoch=log.epoch,
+            )
+            directory = run.finish(
+                sets,
+                parameters=parameters,
+                outline=outline,
+                classifier=classifier,
+                out=out,
+                report=self._report,
+                limit=limit,
+            )
+            self._report(f"Serve it with IRA_MODEL_DIR={directory}, or copy the folder to ml/starter.")
+
+    def _report(self, line: str) -> None:
+        self.stdout.write(f"{time.strftime('%H:%M:%S')} {line}")
+        self.stdout.flush()
+
+
+class _Log:
+    """MLflow where it is wanted and installed; otherwise nothing."""
+
+    def __init__(self, *, is_used: bool, stage: str) -> None:
+        self._stage = stage
+        self._mlflow: Any = None
+        if is_used:
+            try:
+                import mlflow
+            except ModuleNotFoundError as error:
+                raise MissingDependencyError(
+                    "--mlflow needs the package mlflow. Install requirements/ml.txt or leave the option out."
+                ) from error
+            self._mlflow = mlflow
+
+    def __enter__(self) -> _Log:
+        if self._mlflow is not None:
+            self._mlflow.start_run(run_name=self._stage)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if self._mlflow is not None:
+            self._mlflow.end_run(status="FINISHED" if kind is None else "FAILED")
+
+    def parameters(self, parameters: object) -> None:
+        if self._mlflow is not None:
+            self._mlflow.log_param("parameters", repr(replace(parameters))[:6000])  # type: ignore[type-var]
+
+    def epoch(self, step: int, figures: Mapping[str, float]) -> None:
+        if self._mlflow is not None:
+            self._mlflow.log_metrics(dict(figures), step=step)

@@ -1,0 +1,343 @@
+"""Training of the slice classifier: first the frozen recipe, then fine-tuning of the CT-pretrained trunk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy.optimize import minimize_scalar
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ml.architectures import build_classifier, copy_trunk, load_imagenet_trunk
+from ml.augment import Placement, cut, random_greys, random_marks
+from ml.data import CLASSES, ChestImage, read_grey
+from ml.preprocessing import classifier_slice, resize, to_input
+from ml.training.loop import Batch, Checkpoint, Run, Schedule, fit, recalibrate_normalisation
+from ml.training.parameters import ClassifierParameters, ClassifierPhase
+
+CLASSIFIER_WEIGHTS = "classifier.weights.h5"
+# Pictures are held at this side: augmentation may zoom in without blurring.
+STORED_SIDE_PX = 256
+FEATURE_BATCH = 16
+# Batches whose statistics the normalisations take before each validation.
+SETTLING_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class ClassifierData:
+    """Pictures uint8 (n, 256, 256), as `classifier_slice` makes them, and labels (n,); `groups` weigh the sampling."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    groups: tuple[str, ...]
+
+
+def load_classifier_data(images: Sequence[ChestImage]) -> ClassifierData:
+    """Read pictures of the chest-ctscan layout."""
+    stack = [classifier_slice(read_grey(one.image), side=STORED_SIDE_PX)[0] for one in images]
+    return ClassifierData(
+        pixels=np.stack(stack) if stack else np.zeros((0, STORED_SIDE_PX, STORED_SIDE_PX), dtype=np.uint8),
+        labels=np.array([one.label for one in images], dtype=np.int64),
+        groups=tuple(one.patient_group_id or one.sha1 for one in images),
+    )
+
+
+def resized(pixels: np.ndarray, *, side: int) -> np.ndarray:
+    """Return uint8 (n, side, side) from stored pictures, antialiased."""
+    return np.stack([resize(one, width=side, height=side) for one in pixels])
+
+
+def augmented(pixels: np.ndarray, *, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a random version (side, side) of a stored picture: place, zoom, angle, side, greys, marks."""
+    placement = Placement(
+        centre=tuple(pixels.shape[1] * (0.5 + rng.uniform(-0.07, 0.07)) for _ in range(2)),
+        scale=side / pixels.shape[1] * float(np.exp(rng.uniform(-0.12, 0.22))),
+        angle_degrees=float(rng.uniform(-12, 12)),
+        is_mirrored=bool(rng.random() < 0.5),
+        stretch=float(np.exp(rng.uniform(-0.12, 0.12))),
+    )
+    changed = random_greys(cut(pixels, placement=placement, side=side, border=0), rng=rng)
+    return random_marks(changed, rng=rng) if rng.random() < 0.3 else changed
+
+
+class SliceBatches:
+    """Makes the batch of a step: classes equally often, slices of large groups less often each."""
+
+    def __init__(self, data: ClassifierData, *, side: int, batch: int, seed: int) -> None:
+        self.data, self.side, self.batch, self.seed = data, side, batch, seed
+        sizes = Counter(zip(data.groups, data.labels.tolist(), strict=True))
+        weights = np.array(
+            [sizes[key] ** -0.5 for key in zip(data.groups, data.labels.tolist(), strict=True)], dtype=np.float64
+        )
+        for label in set(data.labels.tolist()):
+            weights[data.labels == label] /= weights[data.labels == label].sum()
+        self.weights = weights / weights.sum()
+
+    def batch_of(self, step: int) -> dict[str, np.ndarray]:
+        """Return `pixels` float32 (n, s, s, 3) and `labels` (n,)."""
+        rng = np.random.default_rng((self.seed, step))
+        places = rng.choice(len(self.weights), size=self.batch, p=self.weights)
+        pictures = [to_input(augmented(self.data.pixels[place], side=self.side, rng=rng)) for place in places]
+        return {"pixels": np.stack(pictures), "labels": self.data.labels[places]}
+
+
+def initial_classifier(parameters: ClassifierParameters, *, trunk: keras.Model | None, seed: int) -> keras.Model:
+    """Return an untrained classifier on `trunk`, on ImageNet's, on that of a weights file, or on a random one."""
+    keras.utils.set_random_seed(seed)
+    model = build_classifier(class_count=len(CLASSES), dropout=parameters.dropout, width=parameters.width)
+    if trunk is not None:
+        copy_trunk(source=trunk, target=model)
+    elif parameters.trunk == "imagenet":
+        load_imagenet_trunk(model)
+    elif parameters.trunk not in ("none", "outline"):
+        model.load_weights(parameters.trunk, skip_mismatch=True)
+    return model
+
+
+def train_classifier(
+    *,
+    model: keras.Model,
+    train: ClassifierData,
+    valid: ClassifierData,
+    parameters: ClassifierParameters,
+    seed: int,
+    out: Path,
+    report: Callable[[str], None],
+    is_resumed: bool = True,
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> tuple[keras.Model, tuple[Run, ...]]:
+    """Fine-tune `model` phase after phase; return it with its best validated weights, and the runs."""
+    runs = []
+    for number, phase in enumerate(parameters.phases):
+        runs.append(
+            _train_phase(
+                model,
+                phase=phase,
+                train=train,
+                valid=valid,
+                parameters=parameters,
+                seed=seed + 1000 * number,
+                out=out,
+                report=report,
+                is_resumed=is_resumed,
+                on_epoch=on_epoch,
+            )
+        )
+        model.load_weights(out / f"{phase.name}-{CLASSIFIER_WEIGHTS}")
+    return model, tuple(runs)
+
+
+def _train_phase(
+    model: keras.Model,
+    *,
+    phase: ClassifierPhase,
+    train: ClassifierData,
+    valid: ClassifierData,
+    parameters: ClassifierParameters,
+    seed: int,
+    out: Path,
+    report: Callable[[str], None],
+    is_resumed: bool,
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None,
+) -> Run:
+    freeze_blocks(model, count=phase.frozen_blocks)
+    optimizer = keras.optimizers.AdamW(learning_rate=phase.learning_rate, weight_decay=1e-3, global_clipnorm=5.0)
+    optimizer.build(model.trainable_variables)
+    batches = SliceBatches(train, side=phase.side, batch=phase.batch, seed=seed)
+    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=parameters.label_smoothing)
+
+    @tf.function
+    def step(pixels: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            logits = model(pixels, training=True)["logits"]
+            loss = loss_of(tf.one_hot(labels, len(CLASSES)), logits)
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        return {"loss": loss, "accuracy": tf.reduce_mean(tf.cast(tf.argmax(logits, axis=-1) == labels, tf.float32))}
+
+    def train_step(batch: Batch) -> Mapping[str, tf.Tensor]:
+        return step(tf.convert_to_tensor(batch["pixels"]), tf.convert_to_tensor(batch["labels"]))
+
+    return fit(
+        train_step=train_step,
+        make_batch=batches.batch_of,
+        schedule=Schedule(
+            peak=phase.learning_rate, total_steps=phase.steps, warmup_steps=max(1, min(20, phase.steps // 10))
+        ),
+        steps_per_epoch=parameters.steps_per_epoch,
+        checkpoint=Checkpoint(path=out / f"{phase.name}-classifier.npz", model=model, optimizer=optimizer),
+        best_path=out / f"{phase.name}-{CLASSIFIER_WEIGHTS}",
+        validate=lambda: validate_classifier(model, data=valid, side=phase.side),
+        score="score",
+        patience_epochs=parameters.patience_epochs,
+        report=report,
+        is_resumed=is_resumed,
+        settle=lambda done: recalibrate_normalisation(
+            model, batches=(batches.batch_of(done + ahead)["pixels"] for ahead in range(SETTLING_BATCHES))
+        ),
+        name=f"classifier/{phase.name}",
+        on_epoch=on_epoch,
+    )
+
+
+def freeze_blocks(model: keras.Model, *, count: int) -> None:
+    """Hold the first `count` blocks of the trunk as they are, normalisation included, and free all others."""
+    for layer in model.layers:
+        if layer.weights:
+            is_frozen = layer.name.startswith(tuple(f"block{block}_" for block in range(1, count + 1)))
+            layer.trainable = not is_frozen
+
+
+def logits_of(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """Return float32 logits (n, classes) of uint8 pictures (n, s, s)."""
+    return _in_batches(model, pixels, output=lambda outputs: outputs["logits"])
+
+
+def embeddings_of(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """Return float32 (n, 512): the average of the last features of each picture."""
+    return _in_batches(model, pixels, output=lambda outputs: tf.reduce_mean(outputs["features"], axis=(1, 2)))
+
+
+def _in_batches(model: keras.Model, pixels: np.ndarray, *, output: Callable) -> np.ndarray:
+    call = tf.function(lambda batch: output(model(batch, training=False)), reduce_retracing=True)
+    parts = [
+        call(tf.convert_to_tensor(np.stack([to_input(one) for one in pixels[start : start + FEATURE_BATCH]]))).numpy()
+        for start in range(0, len(pixels), FEATURE_BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def validate_classifier(model: keras.Model, *, data: ClassifierData, side: int) -> dict[str, float]:
+    """Return `accuracy`, `nll` and `score` (accuracy, ties broken by likelihood), by which weights are chosen."""
+    logits = logits_of(model, resized(data.pixels, side=side))
+    accuracy = float((logits.argmax(axis=1) == data.labels).mean())
+    nll = negative_log_likelihood(logits, labels=data.labels)
+    return {"accuracy": accuracy, "nll": nll, "score": accuracy - 0.05 * nll}
+
+
+def negative_log_likelihood(logits: np.ndarray, *, labels: np.ndarray, temperature: float = 1.0) -> float:
+    """Return the mean negative log-likelihood of `labels` under softmax(logits / temperature)."""
+    scaled = logits.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(scaled).sum(axis=1))
+    return float((log_sum - scaled[np.arange(len(labels)), labels]).mean())
+
+
+def fit_temperature(logits: np.ndarray, *, labels: np.ndarray) -> float:
+    """Return the temperature in [0.25, 8] that makes the labels likeliest (Guo 2017); from validation data only."""
+    found = minimize_scalar(
+        lambda value: negative_log_likelihood(logits, labels=labels, temperature=float(np.exp(value))),
+        bounds=(np.log(0.25), np.log(8.0)),
+        method="bounded",
+    )
+    return float(np.exp(found.x))
+
+
+@dataclass(frozen=True)
+class FrozenHead:
+    """The dense head of the frozen recipe as plain weights: logits = embedding @ kernel + bias."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    valid_accuracy: float
+    strength: float
+
+
+def frozen_features(
+    model: keras.Model, *, data: ClassifierData, side: int, versions: int, seed: int, cache: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return embeddings ((1 + versions) * n, 512) of the pictures and of augmented versions, and their labels.
+
+    Computed once: `cache` keeps them under a key of weights, pictures and numbers, so a later run takes seconds.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(data.pixels))
+    for value in model.get_weights():
+        digest.update(np.ascontiguousarray(value))
+    path = cache / f"features-{digest.hexdigest()[:16]}-{side}-{versions}-{seed}.npy"
+    if path.is_file():
+        features = np.load(path)
+    else:
+        rng = np.random.default_rng(seed)
+        stacks = [resized(data.pixels, side=side)]
+        stacks += [np.stack([augmented(one, side=side, rng=rng) for one in data.pixels]) for _ in range(versions)]
+        features = np.concatenate([embeddings_of(model, stack) for stack in stacks])
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"partial-{path.name}")
+        np.save(partial, features)
+        partial.replace(path)
+    return features, np.tile(data.labels, 1 + versions)
+
+
+def fit_frozen_head(
+    *,
+    features: np.ndarray,
+    labels: np.ndarray,
+    valid_features: np.ndarray,
+    valid_labels: np.ndarray,
+    seed: int,
+    strengths: Sequence[float] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+) -> FrozenHead:
+    """Fit the dense head on frozen features; its regularisation is chosen by validation accuracy."""
+    heads = []
+    for strength in strengths:
+        pipeline = make_pipeline(
+            StandardScaler(),
+            LogisticRegression(C=strength, max_iter=500, class_weight="balanced", random_state=seed),
+        ).fit(features, labels)
+        accuracy = float((pipeline.predict(valid_features) == valid_labels).mean())
+        kernel, bias = _as_dense(pipeline, class_count=len(CLASSES))
+        heads.append(FrozenHead(kernel=kernel, bias=bias, valid_accuracy=accuracy, strength=strength))
+    return max(heads, key=lambda head: head.valid_accuracy)
+
+
+def fit_grouped_head(*, features: np.ndarray, labels: np.ndarray, groups: Sequence[str], seed: int) -> FrozenHead:
+    """Fit the dense head on `features` (versions, n, 512); a fifth of the groups chooses the regularisation.
+
+    Only what is handed in is looked at: for cross-validation, whose held-out fold must not choose anything.
+    """
+    fit_places, choose_places = grouped_folds(labels=labels, groups=groups, seed=seed)[0]
+    versions = len(features)
+    chosen = fit_frozen_head(
+        features=features[:, fit_places].reshape(-1, features.shape[-1]),
+        labels=np.tile(labels[fit_places], versions),
+        valid_features=features[0, choose_places],
+        valid_labels=labels[choose_places],
+        seed=seed,
+    )
+    return fit_frozen_head(
+        features=features.reshape(-1, features.shape[-1]),
+        labels=np.tile(labels, versions),
+        valid_features=features[0],
+        valid_labels=labels,
+        seed=seed,
+        strengths=(chosen.strength,),
+    )
+
+
+def _as_dense(pipeline: Pipeline, *, class_count: int) -> tuple[np.ndarray, np.ndarray]:
+    scaler, regression = pipeline[0], pipeline[1]
+    kernel = regression.coef_.T / scaler.scale_[:, np.newaxis]
+    bias = regression.intercept_ - scaler.mean_ @ kernel
+    full_kernel, full_bias = np.zeros((kernel.shape[0], class_count)), np.full(class_count, -20.0)
+    full_kernel[:, regression.classes_], full_bias[regression.classes_] = kernel, bias
+    return full_kernel.astype(np.float32), full_bias.astype(np.float32)
+
+
+def set_head(model: keras.Model, head: FrozenHead) -> None:
+    """Put a frozen-recipe head into a classifier."""
+    layer = model.get_layer("logits")
+    layer.set_weights([head.kernel, head.bias])
+
+
+def grouped_folds(*, labels: np.ndarray, groups: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (train, held-out) places of a 5-fold split in which no group is on both sides."""
+    splitter = StratifiedGroupKFold(n_splits=5, shuffle=True, random_state=seed)
+    return list(splitter.split(np.zeros(len(labels)), labels, np.asarray(groups)))

@@ -1,0 +1,121 @@
+"""params.yaml as frozen dataclasses: the one place where numbers and seeds of training come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ml.errors import TrainingDataError
+
+DEFAULT_PATH = Path(__file__).resolve().parents[2] / "params.yaml"
+
+
+@dataclass(frozen=True)
+class SplitParameters:
+    """Shares of patients kept out of training, for sets without an official split."""
+
+    valid_share: float
+    test_share: float
+
+
+@dataclass(frozen=True)
+class OutlinePhase:
+    """A stretch of outline training: patch side, batch, steps, peak learning rate, the sources' shares of a batch."""
+
+    name: str
+    side: int
+    batch: int
+    steps: int
+    learning_rate: float
+    nodules: float
+    slices: float
+    negatives: float
+    phantoms: float
+
+
+@dataclass(frozen=True)
+class OutlineParameters:
+    """`weights`: `none`, `imagenet` or a path of Keras weights for the trunk."""
+
+    weights: str
+    valid_slices: int
+    steps_per_epoch: int
+    patience_epochs: int
+    malignancy_weight: float
+    coarse_weight: float
+    phases: tuple[OutlinePhase, ...]
+    width: float = 1.0
+
+
+@dataclass(frozen=True)
+class ClassifierPhase:
+    """A stretch of fine-tuning: side of the pictures, batch, steps, peak learning rate, blocks held as they are."""
+
+    name: str
+    side: int
+    batch: int
+    steps: int
+    learning_rate: float
+    frozen_blocks: int
+
+
+@dataclass(frozen=True)
+class ClassifierParameters:
+    """`trunk`: `outline` (the trunk pretrained here), `imagenet`, `none` or a path of Keras weights."""
+
+    trunk: str
+    dropout: float
+    label_smoothing: float
+    steps_per_epoch: int
+    patience_epochs: int
+    frozen_recipe_versions: int
+    phases: tuple[ClassifierPhase, ...]
+    width: float = 1.0
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """All of params.yaml."""
+
+    seed: int
+    splits: SplitParameters
+    outline: OutlineParameters
+    classifier: ClassifierParameters
+
+
+def load_parameters(path: Path = DEFAULT_PATH) -> Parameters:
+    """Read params.yaml. Raises TrainingDataError where the file is missing or a name in it is unknown or absent."""
+    try:
+        raw: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        outline = dict(raw["outline"])
+        classifier = dict(raw["classifier"])
+        outline_phases = tuple(OutlinePhase(**phase) for phase in outline.pop("phases"))
+        classifier_phases = tuple(ClassifierPhase(**phase) for phase in classifier.pop("phases"))
+        return Parameters(
+            seed=raw["seed"],
+            splits=SplitParameters(**raw["splits"]),
+            outline=OutlineParameters(**outline, phases=outline_phases),
+            classifier=ClassifierParameters(**classifier, phases=classifier_phases),
+        )
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise TrainingDataError(f"The parameters in {path} cannot be used: {error}. Correct the file.") from error
+
+
+def limited(parameters: Parameters, *, limit: int) -> Parameters:
+    """Return parameters for a quick look: at most `limit` steps a phase, epochs to match."""
+    outline = replace(
+        parameters.outline,
+        phases=tuple(replace(phase, steps=min(phase.steps, limit)) for phase in parameters.outline.phases),
+        steps_per_epoch=min(parameters.outline.steps_per_epoch, limit),
+        valid_slices=min(parameters.outline.valid_slices, limit),
+    )
+    classifier = replace(
+        parameters.classifier,
+        phases=tuple(replace(phase, steps=min(phase.steps, limit)) for phase in parameters.classifier.phases),
+        steps_per_epoch=min(parameters.classifier.steps_per_epoch, limit),
+        frozen_recipe_versions=0,
+    )
+    return replace(parameters, outline=outline, classifier=classifier)

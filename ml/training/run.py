@@ -1,0 +1,466 @@
+"""Training from data folders to an exported model: the stages that `manage.py train` runs."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ml.architectures import build_outline
+from ml.data import (
+    CLASSES,
+    SPLITS,
+    ChestImage,
+    DataFolders,
+    ManifestEntry,
+    find_folders,
+    fingerprint,
+    read_chest_ctscan,
+    read_grey,
+    without_conflicts,
+)
+from ml.errors import TrainingDataError
+from ml.export import (
+    Figure,
+    MalignancyCalibration,
+    ModelDescription,
+    compare,
+    deployable_classifier,
+    deployable_outline,
+    input_description,
+    to_litert,
+    write_model,
+)
+from ml.preprocessing import classifier_slice, outline_slice
+from ml.runtime import Model, Network, Thresholds
+from ml.training import classifier as classifying
+from ml.training import figures as measuring
+from ml.training.datasets import (
+    NORMAL,
+    OutlineSplits,
+    evenly_spread,
+    load_outline_data,
+    outline_manifest,
+    split_outline_sets,
+)
+from ml.training.outline import OUTLINE_WEIGHTS, train_outline
+from ml.training.parameters import Parameters
+
+Report = Callable[[str], None]
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+MANIFEST_NAME = "manifest.csv"
+CROSS_VALIDATION_NAME = "cross_validation.json"
+# Pictures on which exported and float networks are compared.
+PARITY_PICTURES = 8
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The data of a training run: folders, splits of the outline sets, pictures of the class set."""
+
+    folders: DataFolders
+    outline: OutlineSplits
+    chest: tuple[ChestImage, ...]
+
+    def chest_split(self, split: str) -> tuple[ChestImage, ...]:
+        return tuple(one for one in self.chest if one.split == split)
+
+
+def read_sets(root: Path, *, parameters: Parameters, limit: int | None = None) -> Sets:
+    """Find and list the data below `root`; `limit` keeps the first so many nodule rows, slices and pictures a class."""
+    folders = find_folders(root)
+    chest = read_chest_ctscan(folders.chest_ctscan) if folders.chest_ctscan else ()
+    if limit is not None:
+        taken: Counter[tuple[str, int]] = Counter()
+        kept = []
+        for one in chest:
+            taken[one.split, one.label] += 1
+            if taken[one.split, one.label] <= limit:
+                kept.append(one)
+        chest = tuple(kept)
+    return Sets(folders=folders, outline=split_outline_sets(folders, parameters=parameters, limit=limit), chest=chest)
+
+
+def run_outline(
+    sets: Sets,
+    *,
+    parameters: Parameters,
+    out: Path,
+    report: Report,
+    limit: int | None = None,
+    is_resumed: bool = True,
+    on_epoch: OnEpoch | None = None,
+) -> keras.Model:
+    """Train the outline network; its weights end up in `out/outline.weights.h5`."""
+    if not (sets.outline.nodules["train"] or sets.outline.slices["train"]):
+        raise TrainingDataError("Outline training needs lidc-nodules or msd-lung-slices below the data folder.")
+    data = load_outline_data(sets.folders, splits=sets.outline, parameters=parameters, limit=limit)
+    model, _ = train_outline(
+        data=data,
+        parameters=parameters.outline,
+        seed=parameters.seed,
+        out=out,
+        report=report,
+        is_resumed=is_resumed,
+        on_epoch=on_epoch,
+    )
+    model.save_weights(out / OUTLINE_WEIGHTS)
+    return model
+
+
+def load_outline(out: Path, *, parameters: Parameters) -> keras.Model:
+    """Return the outline network trained earlier into `out`. Raises TrainingDataError where there is none."""
+    path = out / OUTLINE_WEIGHTS
+    if not path.is_file():
+        raise TrainingDataError(f"There is no outline network in {out} yet. Run --stage outline first.")
+    model = build_outline(width=parameters.outline.width)
+    model.load_weights(path)
+    return model
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """The classifier, the side it was taught at, and what the frozen recipe alone reached on validation pictures."""
+
+    model: keras.Model
+    side: int
+    frozen_valid_accuracy: float
+
+
+def run_classifier(
+    sets: Sets,
+    *,
+    parameters: Parameters,
+    trunk: keras.Model | None,
+    out: Path,
+    report: Report,
+    is_resumed: bool = True,
+    on_epoch: OnEpoch | None = None,
+) -> TrainedClassifier:
+    """Train the slice classifier: the frozen recipe first, then fine-tuning; the better on validation is returned."""
+    train_images = without_conflicts(sets.chest_split("train"))
+    valid_images = sets.chest_split("valid")
+    if not train_images or not valid_images:
+        raise TrainingDataError("Classifier training needs chest-ctscan-images with train and valid folders.")
+    settings = parameters.classifier
+    train = classifying.load_classifier_data(train_images)
+    valid = classifying.load_classifier_data(valid_images)
+    report(
+        f"classifier: {len(train.labels)} training pictures after duplicates and conflicts, {len(valid.labels)} valid"
+    )
+    side = settings.phases[-1].side
+    base = classifying.initial_classifier(settings, trunk=trunk, seed=parameters.seed)
+    head = run_frozen_recipe(base, train=train, valid=valid, parameters=parameters, side=side, out=out)
+    report(f"classifier: frozen recipe reaches {head.valid_accuracy:.3f} on validation pictures")
+    model, runs = classifying.train_classifier(
+        model=classifying.initial_classifier(settings, trunk=trunk, seed=parameters.seed),
+        train=train,
+        valid=valid,
+        parameters=settings,
+        seed=parameters.seed,
+        out=out,
+        report=report,
+        is_resumed=is_resumed,
+        on_epoch=on_epoch,
+    )
+    if not runs or classifying.validate_classifier(model, data=valid, side=side)["accuracy"] < head.valid_accuracy:
+        report("classifier: fine-tuning does not beat the frozen recipe on validation pictures; the latter is kept")
+        classifying.set_head(base, head)
+        model = base
+    model.save_weights(out / classifying.CLASSIFIER_WEIGHTS)
+    return TrainedClassifier(model=model, side=side, frozen_valid_accuracy=head.valid_accuracy)
+
+
+def run_frozen_recipe(
+    model: keras.Model,
+    *,
+    train: classifying.ClassifierData,
+    valid: classifying.ClassifierData,
+    parameters: Parameters,
+    side: int,
+    out: Path,
+) -> classifying.FrozenHead:
+    """Fit the dense head on cached features of the frozen trunk."""
+    cache = out / "features"
+    versions = parameters.classifier.frozen_recipe_versions
+    features, labels = classifying.frozen_features(
+        model, data=train, side=side, versions=versions, seed=parameters.seed, cache=cache
+    )
+    valid_features, valid_labels = classifying.frozen_features(
+        model, data=valid, side=side, versions=0, seed=parameters.seed, cache=cache
+    )
+    return classifying.fit_frozen_head(
+        features=features,
+        labels=labels,
+        valid_features=valid_features,
+        valid_labels=valid_labels,
+        seed=parameters.seed,
+    )
+
+
+def manifest_of(sets: Sets) -> tuple[ManifestEntry, ...]:
+    """Return an entry for every picture of every set and split."""
+    chest = tuple(
+        ManifestEntry(
+            set="chest-ctscan-images",
+            path=one.relative_path,
+            split=one.split,
+            group=one.patient_group_id or "",
+            sha256=hashlib.sha256(one.image.read_bytes()).hexdigest(),
+        )
+        for one in sets.chest
+    )
+    return (*outline_manifest(sets.outline), *chest)
+
+
+def write_manifest(entries: Sequence[ManifestEntry], *, path: Path) -> None:
+    """Write the training manifest as CSV, by rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("set", "path", "split", "group", "sha256"))
+        writer.writerows((one.set, one.path, one.split, one.group, one.sha256) for one in entries)
+    partial.replace(path)
+
+
+def finish(
+    sets: Sets,
+    *,
+    parameters: Parameters,
+    outline: keras.Model,
+    classifier: TrainedClassifier,
+    out: Path,
+    report: Report,
+    limit: int | None = None,
+) -> Path:
+    """Export both networks, choose thresholds on validation data, measure on held-out data, write `out/model/`."""
+    report("export: folding and quantising")
+    floats = {
+        "classifier": deployable_classifier(classifier.model, width=parameters.classifier.width),
+        "outline": deployable_outline(outline, width=parameters.outline.width),
+    }
+    contents = {name: to_litert(model) for name, model in floats.items()}
+    networks = {name: Network(content, threads=THREADS) for name, content in contents.items()}
+    identity = MalignancyCalibration(intercept=0.0, logit=1.0, log_area=0.0)
+    settings = Settings(
+        thresholds=Thresholds(outline=0.5, minimum_area_px=12, malignant=0.5),
+        temperature=1.0,
+        malignancy=identity,
+        classifier_side_px=classifier.side,
+    )
+    model = provisional_model(networks, settings=settings)
+
+    report("export: temperature and thresholds from validation data")
+    valid_images = sets.chest_split("valid")
+    if valid_images:
+        logits = np.log(np.clip(measuring.classify_all(model, valid_images), 1e-9, 1.0))
+        labels = np.array([one.label for one in valid_images])
+        settings = replace(settings, temperature=classifying.fit_temperature(logits, labels=labels))
+    seen = identities(without_conflicts(sets.chest_split("train")))
+    calibration, malignant = measuring.calibrate_malignancy(
+        measuring.rate_nodules(model, sets.outline.nodules["valid"][:limit])
+    )
+    thresholds = measuring.choose_thresholds(
+        nodules=measuring.score_nodules(model, evenly_spread(sets.outline.nodules["valid"], count=limit or 250)),
+        slices=measuring.score_slices(model, sets.outline.slices["valid"][:limit]),
+        normals=measuring.score_normals(model, unseen_normals(valid_images, seen=seen)[:limit]),
+        malignant=malignant,
+    )
+    settings = replace(settings, malignancy=calibration, thresholds=thresholds)
+    model = provisional_model(networks, settings=settings)
+
+    report("export: figures from held-out data")
+    judged = (*valid_images, *sets.chest_split("test"))
+    figures = measuring.class_figures(
+        images=judged, probabilities=measuring.classify_all(model, judged), seen=seen, seed=parameters.seed
+    )
+    figures |= measuring.outline_figures(
+        nodules=measuring.score_nodules(model, sets.outline.nodules["test"][:limit]),
+        slices=measuring.score_slices(model, sets.outline.slices["test"][:limit]),
+        normals=measuring.score_normals(model, unseen_normals(sets.chest_split("test"), seen=seen)[:limit]),
+        rated=measuring.rate_nodules(model, sets.outline.nodules["test"][:limit]),
+        calibration=calibration,
+        thresholds=thresholds,
+        seed=parameters.seed,
+    )
+    entries = manifest_of(sets)
+    print_of_data = fingerprint(entries)
+    figures |= cross_validated_figures(out, data_fingerprint=print_of_data)
+    for name, figure in figures.items():
+        interval = "" if figure.low is None else f" ({figure.low:.3f}-{figure.high:.3f})"
+        report(f"figure: {name} {figure.value:.3f}{interval}, {figure.on}")
+    directory = out / "model"
+    write_manifest(entries, path=directory / MANIFEST_NAME)
+    write_model(
+        directory,
+        contents=contents,
+        description=ModelDescription(
+            version=datetime.now(tz=UTC).strftime("%Y.%m.%d.%H%M"),
+            classes=CLASSES,
+            thresholds=settings.thresholds,
+            temperature=settings.temperature,
+            malignancy=settings.malignancy,
+            training=training_description(sets, entries=entries, data_fingerprint=print_of_data, parameters=parameters),
+            figures=figures,
+            export=parity(sets, contents=contents, floats=floats, side=classifier.side),
+            classifier_side_px=classifier.side,
+        ),
+    )
+    report(f"export: model written to {directory}")
+    return directory
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is found out after export and before the card is written."""
+
+    thresholds: Thresholds
+    temperature: float
+    malignancy: MalignancyCalibration
+    classifier_side_px: int
+
+
+def provisional_model(networks: Mapping[str, Network], *, settings: Settings) -> Model:
+    """Return the exported networks as the model that serving would make of them."""
+    card = {
+        "version": "being measured",
+        "classes": CLASSES,
+        "thresholds": vars(settings.thresholds),
+        "temperature": settings.temperature,
+        "malignancy": vars(settings.malignancy),
+        "input": input_description(classifier_side_px=settings.classifier_side_px),
+    }
+    return Model(card=card, classifier=networks["classifier"], outline=networks["outline"])
+
+
+def identities(images: Sequence[ChestImage]) -> frozenset[str]:
+    """Return the contents and slices that a set of pictures has shown to a model."""
+    contents = {f"sha1:{one.sha1}" for one in images}
+    return frozenset(contents | {f"slice:{one.same_slice_id}" for one in images if one.same_slice_id is not None})
+
+
+def unseen_normals(images: Sequence[ChestImage], *, seen: frozenset[str]) -> list[ChestImage]:
+    """Return the normal pictures, each content once, whose content and slice are not in `seen`."""
+    unique = {one.sha1: one for one in images if one.label == NORMAL}
+    return [one for one in unique.values() if not identities([one]) & seen]
+
+
+def training_description(
+    sets: Sets, *, entries: Sequence[ManifestEntry], data_fingerprint: str, parameters: Parameters
+) -> dict[str, Any]:
+    """Return the `training` block of model.json: fingerprint, counts a set and split, held-out patients, seed."""
+    counts: dict[str, dict[str, int]] = {}
+    for entry in entries:
+        counts.setdefault(entry.set, dict.fromkeys(SPLITS, 0))[entry.split] += 1
+    held_out = {
+        name: {split: sorted({one.group for one in entries if (one.set, one.split) == (name, split)})}
+        for name in ("lidc-nodules", "whole-slices")
+        for split in ("test",)
+    }
+    return {
+        "fingerprint": data_fingerprint,
+        "manifest": MANIFEST_NAME,
+        "data": counts,
+        "classifier_pictures_used": len(without_conflicts(sets.chest_split("train"))),
+        "patients_held_out": held_out,
+        "seed": parameters.seed,
+    }
+
+
+def parity(
+    sets: Sets, *, contents: Mapping[str, bytes], floats: Mapping[str, keras.Model], side: int
+) -> dict[str, Any]:
+    """Return how far the exported files are from the float networks, on pictures of the data."""
+    paths = [one.image for one in evenly_spread(sets.chest, count=PARITY_PICTURES)]
+    paths += [one.image for one in evenly_spread(sets.outline.slices["valid"], count=PARITY_PICTURES)]
+    pixels = [read_grey(path) for path in paths]
+    cases = {
+        "classifier": ([classifier_slice(one, side=side)[0] for one in pixels], "logits"),
+        "outline": ([outline_slice(one)[0] for one in pixels], "outline"),
+    }
+    return {
+        name: vars(compare(content=contents[name], model=floats[name], pictures=pictures, output=output))
+        for name, (pictures, output) in cases.items()
+        if pictures
+    }
+
+
+def cross_validate(
+    sets: Sets, *, parameters: Parameters, trunk: keras.Model, out: Path, report: Report
+) -> dict[str, Figure]:
+    """Measure the slice class without leaks: grouped 5-fold over all unique pictures, no group on both sides of a fold.
+
+    Every fold shares the trunk, which was pretrained without any picture of this set, and fits the dense head on the
+    frozen features of its own training groups alone. The result is kept in `out` with the fingerprint of the data.
+    """
+    images = without_conflicts(sets.chest)
+    if any(one.patient_group_id is None for one in images):
+        raise TrainingDataError("Cross-validation needs groups.csv beside Data/. Run the ingest pipeline to infer it.")
+    data = classifying.load_classifier_data(images)
+    model = classifying.initial_classifier(parameters.classifier, trunk=trunk, seed=parameters.seed)
+    features, _ = classifying.frozen_features(
+        model,
+        data=data,
+        side=parameters.classifier.phases[-1].side,
+        versions=parameters.classifier.frozen_recipe_versions,
+        seed=parameters.seed,
+        cache=out / "features",
+    )
+    versions = features.reshape(-1, len(images), features.shape[-1])
+    guesses = np.zeros(len(images), dtype=np.int64)
+    folds = classifying.grouped_folds(labels=data.labels, groups=data.groups, seed=parameters.seed)
+    for number, (train, held_out) in enumerate(folds, start=1):
+        head = classifying.fit_grouped_head(
+            features=versions[:, train],
+            labels=data.labels[train],
+            groups=[data.groups[place] for place in train],
+            seed=parameters.seed,
+        )
+        guesses[held_out] = (versions[0, held_out] @ head.kernel + head.bias).argmax(axis=1)
+        accuracy = float((guesses[held_out] == data.labels[held_out]).mean())
+        report(f"cross-validation: fold {number} of {len(folds)}: accuracy {accuracy:.3f}")
+    pairs = list(zip(data.labels.tolist(), guesses.tolist(), strict=True))
+    on = (
+        f"{len(images)} unique pictures of chest-ctscan-images, StratifiedGroupKFold over {len(set(data.groups))} "
+        f"inferred patient groups, 5 folds, seed {parameters.seed}, frozen CT-pretrained trunk and dense head"
+    )
+    correct = [float(truth == guess) for truth, guess in pairs]
+    figures = {
+        "grouped_cv_accuracy": measuring.figure_over_groups(
+            correct, groups=data.groups, statistic=measuring.mean, on=on, seed=parameters.seed
+        ),
+        "grouped_cv_macro_f1": measuring.figure_over_groups(
+            pairs, groups=data.groups, statistic=measuring.macro_f1, on=on, seed=parameters.seed
+        ),
+    }
+    record = {
+        "fingerprint": fingerprint(manifest_of(sets)),
+        "figures": {name: vars(figure) for name, figure in figures.items()},
+    }
+    path = out / CROSS_VALIDATION_NAME
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    partial.replace(path)
+    return figures
+
+
+def cross_validated_figures(out: Path, *, data_fingerprint: str) -> dict[str, Figure]:
+    """Return the recorded figures of `cross_validate`, if there are any and they are of the same data."""
+    path = out / CROSS_VALIDATION_NAME
+    if not path.is_file():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record["fingerprint"] != data_fingerprint:
+        return {}
+    return {name: Figure(**figure) for name, figure in record["figures"].items()}
