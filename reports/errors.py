@@ -11,3 +11,15 @@ class InvalidTransitionError(ReportsError):
 
 class StaleDraftError(ReportsError):
     """Somebody else has changed the draft since it was opened; nothing was overwritten."""
+
+
+class NothingToReportError(ReportsError):
+    """A report was asked for before any analysis of the study had an answer."""
+
+
+class ReportExistsError(ReportsError):
+    """The study has its one report already."""
+
+
+class PdfError(ReportsError):
+    """The PDF of a report could not be made, or the stored one is not the one that was signed."""

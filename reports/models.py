@@ -1,8 +1,10 @@
 """The report on one study: a draft that a doctor edits, a signed text that nobody changes, a release to the patient."""
 
 import hashlib
-import json
 import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +15,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from guardian.models import UserObjectPermissionBase
 
-from reports.errors import InvalidTransitionError, StaleDraftError
+from reports.content import ReportContent, SignaturePart, collect_content, content_sha256
+from reports.errors import InvalidTransitionError, PdfError, StaleDraftError
 from studies.models import AllowedPermissionsMixin, Study
 
 
@@ -21,6 +24,18 @@ def report_pdf_path(instance: models.Model, filename: str) -> str:
     """Name the stored PDF of a signed report."""
     name = uuid.uuid4()
     return f"reports/{name.hex[:2]}/{name}.pdf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What checking a signed report against its hashes found: full sentences, none if all is well."""
+
+    problems: tuple[str, ...]
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether content and PDF are those that were signed."""
+        return not self.problems
 
 
 class ReportQuerySet(models.QuerySet["Report"]):
@@ -131,6 +146,72 @@ class Report(models.Model):
         """Whether the content is frozen."""
         return self.state in (self.State.SIGNED, self.State.RELEASED)
 
+    @cached_property
+    def content(self) -> ReportContent:
+        """What the report says: the frozen content once signed, the present state of a draft."""
+        if self.signed_content is not None:
+            return ReportContent.from_json(self.signed_content)
+        return collect_content(self)
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        """Read the row again, and forget the content that was made from the old one."""
+        self.__dict__.pop("content", None)
+        super().refresh_from_db(*args, **kwargs)
+
+    def can_be_changed_by(self, user: Any) -> bool:
+        """Whether this person may edit, sign and release: a doctor who may work on the study, not only look at it."""
+        return self.study.can_be_changed_by(user)
+
+    def signature_of(self, user: Any, *, at: datetime) -> SignaturePart:
+        """Return the signature that ``user`` puts under the report at that time, told in the portal's time zone."""
+        return SignaturePart(
+            user_id=str(user.pk),
+            name=user.get_full_name(),
+            licence_number=user.licence_number,
+            at=timezone.localtime(at).replace(microsecond=0),
+            time_zone=timezone.get_current_timezone_name(),
+        )
+
+    def read_pdf(self) -> bytes:
+        """Return the stored PDF. Raises ``PdfError`` where it is missing or not the one that was signed."""
+        if not self.is_signed:
+            raise PdfError("This report has no PDF yet: the PDF is made when the report is signed.")
+        damaged = PdfError(
+            "The stored PDF of this report is damaged, so it is not shown. Please tell your administrator at once."
+        )
+        try:
+            with self.pdf.open("rb") as file:
+                pdf = file.read()
+        except OSError as error:
+            raise damaged from error
+        if hashlib.sha256(pdf).hexdigest() != self.pdf_sha256:
+            raise damaged
+        return pdf
+
+    def verify(self) -> "Verification":
+        """Compare the signed report with its hashes; a draft has nothing to compare and passes."""
+        frozen = self.signed_content
+        if not self.is_signed or frozen is None:
+            return Verification(problems=())
+        problems = []
+        if content_sha256(frozen) != self.content_sha256:
+            problems.append("The signed content is not the one whose hash was recorded.")
+        try:
+            content = ReportContent.from_json(frozen)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            problems.append("The signed content cannot be read.")
+        else:
+            signature = content.signature
+            if signature is None or signature.user_id != str(self.signed_by_id) or signature.at != self.signed_at:
+                problems.append("Signer or time differ from the signed content.")
+            if (content.findings_text, content.impression) != (self.findings_text, self.impression):
+                problems.append("The text differs from the signed content.")
+        try:
+            self.read_pdf()
+        except PdfError:
+            problems.append("The PDF is missing or not the one whose hash was recorded.")
+        return Verification(problems=tuple(problems))
+
     def edit(self, *, by: Any, revision: int, findings_text: str, impression: str) -> None:
         """Store a new text of the draft.
 
@@ -148,43 +229,58 @@ class Report(models.Model):
             if not self.can_be_edited:
                 raise InvalidTransitionError("This report is signed, so its text can no longer be changed.")
             raise StaleDraftError(
-                f"{self.edited_by} has changed this draft since you opened it. Your text is still below and nothing was "
-                "overwritten: compare it with the stored text, then save again."
+                f"{self.edited_by or self.created_by} has changed this draft since you opened it. Your text is still "
+                "below and nothing was overwritten: compare it with the stored text, then save again."
             )
         self.refresh_from_db()
 
-    def sign(self, *, by: Any, revision: int, content: dict[str, Any], pdf: bytes) -> None:
-        """Freeze the report: ``content`` (JSON-ready) and the PDF made from it are stored with their hashes.
-
-        Raises ``PermissionDenied`` unless ``by`` is an approved doctor, ``InvalidTransitionError`` unless this is a
-        draft with an impression, ``StaleDraftError`` if the draft changed since ``revision``.
-        """
+    def check_can_be_signed(self, *, by: Any, revision: int) -> None:
+        """Raise what ``sign`` would raise for this person and revision, before the slow work of making a PDF."""
         if not by.is_approved_doctor:
             raise PermissionDenied("Only an approved doctor can sign a report.")
+        if self.is_signed:
+            raise InvalidTransitionError(
+                f"{self.signed_by} has signed this report already, so it was not signed a second time."
+            )
         if not self.can_be_signed:
             raise InvalidTransitionError(
                 "Only a draft with an impression can be signed. Please write the impression first."
             )
-        field = self._meta.get_field("pdf")
-        path = field.storage.save(field.generate_filename(self, "report.pdf"), ContentFile(pdf))
+        if self.revision != revision:
+            raise StaleDraftError(
+                "The draft was changed since you read it. Please read it again, then sign what you have read."
+            )
+
+    def sign(self, *, by: Any, revision: int, content: ReportContent, pdf: bytes) -> None:
+        """Freeze the report: ``content``, which carries the signature, and the PDF made from it, with their hashes.
+
+        Raises ``PermissionDenied`` unless ``by`` is an approved doctor, ``InvalidTransitionError`` unless this is a
+        draft with an impression, ``StaleDraftError`` if the draft changed since ``revision``. Then no file is left.
+        """
+        self.check_can_be_signed(by=by, revision=revision)
+        signature = content.signature
+        if signature is None or signature.user_id != str(by.pk):
+            raise ValueError(f"The content does not carry the signer's signature. Received: signature={signature!r}.")
+        frozen = content.to_json()
+        path = self.pdf.storage.save(report_pdf_path(self, "report.pdf"), ContentFile(pdf))
         try:
             with transaction.atomic():
                 is_signed = Report.objects.filter(id=self.id, state=self.State.DRAFT, revision=revision).update(
                     state=self.State.SIGNED,
                     signed_by=by,
-                    signed_at=timezone.now(),
-                    signed_content=content,
-                    content_sha256=content_sha256(content),
+                    signed_at=signature.at,
+                    signed_content=frozen,
+                    content_sha256=content_sha256(frozen),
                     pdf=path,
                     pdf_sha256=hashlib.sha256(pdf).hexdigest(),
                     revision=models.F("revision") + 1,
                 )
                 if not is_signed:
-                    raise StaleDraftError(
-                        "The draft was changed or signed by somebody else meanwhile. Please read it again before signing."
-                    )
+                    self.refresh_from_db()
+                    self.check_can_be_signed(by=by, revision=revision)
+                    raise StaleDraftError("The draft was changed meanwhile. Please read it again before signing.")
         except BaseException:
-            field.storage.delete(path)
+            self.pdf.storage.delete(path)
             raise
         self.refresh_from_db()
 
@@ -201,12 +297,6 @@ class Report(models.Model):
         if not is_released:
             raise InvalidTransitionError("Only a signed report that has not been released yet can be released.")
         self.refresh_from_db()
-
-
-def content_sha256(content: dict[str, Any]) -> str:
-    """Return the SHA-256 of the canonical JSON (sorted keys, no white space, UTF-8) of a report's content."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class ReportUserObjectPermission(AllowedPermissionsMixin, UserObjectPermissionBase):

@@ -14,6 +14,9 @@ from PIL import Image as PillowImage
 from accounts.models import Hospital, Role, User
 from ml.inference import AnalysisResult, FindingResult
 from ml.runtime import Thresholds
+from reports.drafting import draft_report
+from reports.models import Report
+from reports.signing import release_report, sign_report
 from studies.models import Analysis, Image, Patient, Study
 from studies.permissions import grant_patient, grant_study
 from studies.pictures import draw_pictures
@@ -201,3 +204,36 @@ class AnalysisFactory(factory.django.DjangoModelFactory):
         elif has_failed:
             claimed.fail("The file is damaged. Please upload it again.")
         return claimed
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+
+class ReportFactory(factory.django.DjangoModelFactory):
+    """The system's draft on a study with one analysed slice; ``is_signed`` and ``is_released`` take it further."""
+
+    class Meta:
+        model = Report
+
+    study = factory.SubFactory(StudyFactory)
+    created_by = factory.LazyAttribute(lambda report: report.study.created_by)
+
+    @classmethod
+    def create(cls, **kwargs: Any) -> Report:
+        """Draft the report and take it as far as asked, through the acts that doctors do."""
+        is_signed, is_released = kwargs.pop("is_signed", False), kwargs.pop("is_released", False)
+        result = kwargs.pop("result", None)
+        report: Report = super().create(result=result, **kwargs)
+        doctor = report.created_by
+        if is_signed or is_released:
+            sign_report(report, by=doctor, revision=report.revision, evidence=report.content.evidence)
+        if is_released:
+            release_report(report, by=doctor, link="https://portal.example.org/reports/mine/")
+        return report
+
+    @classmethod
+    def _create(cls, model_class: type[Report], *args: Any, **kwargs: Any) -> Report:
+        study, doctor, result = kwargs["study"], kwargs["created_by"], kwargs.pop("result")
+        if not study.images.exists():
+            AnalysisFactory.create(image=ImageFactory(study=study), is_done=True, result=result)
+        return draft_report(study, by=doctor)

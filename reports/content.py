@@ -1,0 +1,393 @@
+"""The content of a report: everything that its page and its PDF say, in one value that can be frozen and hashed.
+
+``collect_content`` reads it from the database; a signature freezes it as JSON. From then on page, PDF and patient's
+explanation are made from that JSON alone, so they stay as they were signed whatever happens to patient, study or model.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from reports.model_card import Figure, ModelPart, describe_model
+from studies.models import Analysis, Finding, Image, Study
+
+if TYPE_CHECKING:
+    from reports.models import Report
+
+FORMAT = 1
+NOTICE = gettext_lazy("Decision support, not a diagnosis; not a medical device.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HospitalPart:
+    """Whose letter it is."""
+
+    name: str
+    department: str
+    address: str
+    phone: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatientPart:
+    """Whom it is about, as known on the day of signing."""
+
+    record_number: str
+    given_name: str
+    family_name: str
+    birth_date: date
+
+    @property
+    def full_name(self) -> str:
+        """Given and family name."""
+        return f"{self.given_name} {self.family_name}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPart:
+    """Which examination, and what was asked."""
+
+    id: str
+    accession_number: str
+    study_date: date
+    clinical_question: str
+    is_synthetic: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingPart:
+    """One outlined region; boxes and axes in pixels of the stored slice, millimetres where the spacing is known."""
+
+    number: int
+    box: tuple[int, int, int, int]
+    area_px: int
+    long_axis_px: float
+    short_axis_px: float
+    area_mm2: float | None
+    long_axis_mm: float | None
+    short_axis_mm: float | None
+    malignancy: float
+
+    @property
+    def size_text(self) -> str:
+        """Longest diameter and the perpendicular one, in millimetres where known, else in pixels and said so."""
+        if self.long_axis_mm is not None and self.short_axis_mm is not None:
+            return _("%(long).1f \u00d7 %(short).1f mm") % {"long": self.long_axis_mm, "short": self.short_axis_mm}
+        return _("%(long).0f \u00d7 %(short).0f pixels") % {"long": self.long_axis_px, "short": self.short_axis_px}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisPart:
+    """What one model version said about one slice; all probabilities in 0..1."""
+
+    id: str
+    model_version: str
+    finished_at: datetime | None
+    probabilities: dict[str, float]
+    malignant_probability: float
+    malignant_basis: str
+    thresholds: dict[str, float]
+    overlay_sha256: str
+    findings: tuple[FindingPart, ...]
+
+    @property
+    def ranked_probabilities(self) -> list[tuple[str, float]]:
+        """Class names, as people read them, with their probabilities; the most probable first."""
+        ranked = sorted(self.probabilities.items(), key=lambda item: (-item[1], item[0]))
+        return [(class_label(name), probability) for name, probability in ranked]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicePart:
+    """One slice of the study, with the newest answer about it or the reason why there is none."""
+
+    number: int
+    image_id: str
+    sha256: str
+    width: int
+    height: int
+    pixel_spacing_mm: tuple[float, float] | None
+    analysis: AnalysisPart | None
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignaturePart:
+    """Who signed, and when; the time carries its own offset."""
+
+    user_id: str
+    name: str
+    licence_number: str
+    at: datetime
+    time_zone: str
+
+    @property
+    def at_text(self) -> str:
+        """Date and time as they stood on the signer's page, with the time zone."""
+        offset = self.at.strftime("%z")
+        zone = self.time_zone if self.time_zone == "UTC" else f"{self.time_zone}, UTC{offset[:3]}:{offset[3:5]}"
+        return f"{date_format(self.at, 'j F Y, H:i')} ({zone})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContent:
+    """Everything a report says. ``to_json`` and ``from_json`` are each other's inverse."""
+
+    report_id: str
+    hospital: HospitalPart
+    patient: PatientPart
+    study: StudyPart
+    slices: tuple[SlicePart, ...]
+    models: tuple[ModelPart, ...]
+    findings_text: str
+    impression: str
+    signature: SignaturePart | None
+    notice: str
+
+    @property
+    def analysed_slices(self) -> tuple[SlicePart, ...]:
+        """The slices that have an answer."""
+        return tuple(slice_ for slice_ in self.slices if slice_.analysis is not None)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the models know, in the models' own order."""
+        names = (
+            name for slice_ in self.slices if slice_.analysis is not None for name in slice_.analysis.probabilities
+        )
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def class_column_percent(self) -> int:
+        """The width that the table of probabilities has for each class, in percent of the page."""
+        return 72 // max(len(self.class_names), 1)
+
+    @property
+    def last_column_percent(self) -> int:
+        """What the table's last column has left beside the number of the slice (10 %) and the classes."""
+        return 90 - self.class_column_percent * len(self.class_names)
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint that a signature records."""
+        return content_sha256(self.to_json())
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether anything was outlined on any slice."""
+        return any(slice_.analysis.findings for slice_ in self.slices if slice_.analysis is not None)
+
+    @property
+    def evidence(self) -> str:
+        """Name the analyses that this content rests on, so that a signature is given to what was on the page."""
+        ids = sorted(slice_.analysis.id for slice_ in self.slices if slice_.analysis is not None)
+        return hashlib.sha256(",".join([*ids, str(len(self.slices))]).encode()).hexdigest()
+
+    def slice_of(self, number: int) -> SlicePart | None:
+        """Return the slice with this number, if there is one."""
+        return next((slice_ for slice_ in self.slices if slice_.number == number), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content as plain JSON values; times and dates in ISO 8601."""
+        return {"format": FORMAT} | _plain(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "ReportContent":
+        """Read a frozen content back. Raises ``ValueError`` for a format that this version does not know."""
+        if value.get("format") != FORMAT:
+            raise ValueError(f"Unknown format of a report's content. Received: format={value.get('format')!r}.")
+        signature = value["signature"]
+        return cls(
+            report_id=value["report_id"],
+            hospital=HospitalPart(**value["hospital"]),
+            patient=PatientPart(
+                **value["patient"] | {"birth_date": date.fromisoformat(value["patient"]["birth_date"])}
+            ),
+            study=StudyPart(**value["study"] | {"study_date": date.fromisoformat(value["study"]["study_date"])}),
+            slices=tuple(_slice_from_json(part) for part in value["slices"]),
+            models=tuple(
+                ModelPart(**part | {"figures": tuple(Figure(**figure) for figure in part["figures"])})
+                for part in value["models"]
+            ),
+            findings_text=value["findings_text"],
+            impression=value["impression"],
+            signature=SignaturePart(**signature | {"at": datetime.fromisoformat(signature["at"])})
+            if signature
+            else None,
+            notice=value["notice"],
+        )
+
+
+def content_sha256(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the canonical JSON (sorted keys, no white space, UTF-8) of a report's content."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def class_label(name: str) -> str:
+    """Return a class name as people read it."""
+    labels = {
+        "adenocarcinoma": _("adenocarcinoma"),
+        "large_cell_carcinoma": _("large cell carcinoma"),
+        "normal": _("normal"),
+        "squamous_cell_carcinoma": _("squamous cell carcinoma"),
+    }
+    return labels.get(name, name.replace("_", " "))
+
+
+def percent(probability: float) -> str:
+    """Return a probability for people: never a bare 0 % or 100 %, which no model can mean."""
+    if probability < 0.01:
+        return _("below 1%")
+    if probability > 0.99:
+        return _("above 99%")
+    return f"{round(probability * 100)}%"
+
+
+def collect_content(report: "Report", *, signature: SignaturePart | None = None) -> ReportContent:
+    """Read everything that the report says at this moment, from the newest successful analysis of each slice."""
+    study = report.study
+    patient = study.patient
+    hospital = patient.hospital
+    slices = collect_slices(study, is_final=signature is not None)
+    versions = sorted({slice_.analysis.model_version for slice_ in slices if slice_.analysis is not None})
+    return ReportContent(
+        report_id=str(report.id),
+        hospital=HospitalPart(
+            name=hospital.name, department=hospital.department, address=hospital.address, phone=hospital.phone
+        ),
+        patient=PatientPart(
+            record_number=patient.record_number,
+            given_name=patient.given_name,
+            family_name=patient.family_name,
+            birth_date=patient.birth_date,
+        ),
+        study=StudyPart(
+            id=str(study.id),
+            accession_number=study.accession_number,
+            study_date=study.study_date,
+            clinical_question=study.clinical_question,
+            is_synthetic=study.is_synthetic,
+        ),
+        slices=slices,
+        models=tuple(describe_model(version) for version in versions),
+        findings_text=report.findings_text,
+        impression=report.impression,
+        signature=signature,
+        notice=str(NOTICE),
+    )
+
+
+def collect_slices(study: Study, *, is_final: bool = False) -> tuple[SlicePart, ...]:
+    """Return the study's slices in order, each with its newest successful analysis or a sentence why there is none.
+
+    Only a final content (one that is about to be signed) carries the hashes of the outline pictures, because for them
+    every picture is read.
+    """
+    images = list(study.images.order_by("number"))
+    newest: dict[Any, Analysis] = {}
+    for analysis in (
+        Analysis.objects.filter(image__in=images, state=Analysis.State.SUCCEEDED)
+        .prefetch_related("findings")
+        .order_by("finished_at", "queued_at", "id")
+    ):
+        newest[analysis.image_id] = analysis
+    return tuple(_slice_part(image, newest.get(image.id), is_final=is_final) for image in images)
+
+
+def _slice_part(image: Image, analysis: Analysis | None, *, is_final: bool) -> SlicePart:
+    return SlicePart(
+        number=image.number,
+        image_id=str(image.id),
+        sha256=image.sha256,
+        width=image.width,
+        height=image.height,
+        pixel_spacing_mm=image.pixel_spacing_mm,
+        analysis=_analysis_part(analysis, is_final=is_final) if analysis is not None else None,
+        note="" if analysis is not None else _("This slice was not analysed by the software."),
+    )
+
+
+def _analysis_part(analysis: Analysis, *, is_final: bool) -> AnalysisPart:
+    overlay_sha256 = ""
+    if is_final:
+        with analysis.overlay.open("rb") as file:
+            overlay_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return AnalysisPart(
+        id=str(analysis.id),
+        model_version=analysis.model_version,
+        finished_at=analysis.finished_at,
+        probabilities=_rounded(analysis.probabilities),
+        malignant_probability=round(analysis.malignant_probability or 0.0, 6),
+        malignant_basis=analysis.malignant_basis,
+        thresholds=_rounded(analysis.thresholds),
+        overlay_sha256=overlay_sha256,
+        findings=tuple(_finding_part(finding) for finding in analysis.findings.all()),
+    )
+
+
+def _finding_part(finding: Finding) -> FindingPart:
+    return FindingPart(
+        number=finding.number,
+        box=(finding.box_x, finding.box_y, finding.box_width, finding.box_height),
+        area_px=finding.area_px,
+        long_axis_px=round(finding.long_axis_px, 3),
+        short_axis_px=round(finding.short_axis_px, 3),
+        area_mm2=_rounded_or_none(finding.area_mm2),
+        long_axis_mm=_rounded_or_none(finding.long_axis_mm),
+        short_axis_mm=_rounded_or_none(finding.short_axis_mm),
+        malignancy=round(finding.malignancy, 6),
+    )
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    # Six digits are more than anybody reads, and the same text comes back from every database's JSON column.
+    return {str(name): round(float(value), 6) for name, value in values.items()}
+
+
+def _rounded_or_none(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return value
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    if isinstance(value, Iterable):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _slice_from_json(value: dict[str, Any]) -> SlicePart:
+    spacing = value["pixel_spacing_mm"]
+    analysis = value["analysis"]
+    return SlicePart(
+        **value
+        | {
+            "pixel_spacing_mm": tuple(spacing) if spacing else None,
+            "analysis": _analysis_from_json(analysis) if analysis else None,
+        }
+    )
+
+
+def _analysis_from_json(value: dict[str, Any]) -> AnalysisPart:
+    return AnalysisPart(
+        **value
+        | {
+            "finished_at": datetime.fromisoformat(value["finished_at"]) if value["finished_at"] else None,
+            "findings": tuple(FindingPart(**part | {"box": tuple(part["box"])}) for part in value["findings"]),
+        }
+    )

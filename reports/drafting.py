@@ -1,0 +1,248 @@
+"""The draft that the system writes: plain radiology prose made from what the analyses measured, and nothing else."""
+
+from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from accounts.models import User
+from reports.content import (
+    AnalysisPart,
+    FindingPart,
+    ModelPart,
+    SlicePart,
+    class_label,
+    collect_slices,
+    percent,
+)
+from reports.errors import NothingToReportError, ReportExistsError
+from reports.model_card import describe_model
+from reports.models import Report
+from studies.models import Study
+
+# Below this distance between the two most probable classes the draft calls the model undecided: with the calibrated
+# probabilities of four classes, a lead of less than a fifth changes with a little noise in the picture.
+UNDECIDED_LEAD = 0.2
+
+
+def draft_report(study: Study, *, by: User) -> Report:
+    """Write and store the draft of the study's one report.
+
+    Raises ``PermissionDenied`` unless ``by`` is an approved doctor, ``ReportExistsError`` if there is a report already,
+    ``NothingToReportError`` while no analysis of the study has succeeded.
+    """
+    if not by.is_approved_doctor:
+        raise PermissionDenied("Only an approved doctor can draft a report.")
+    exists = ReportExistsError(_("This study has a report already. Please open it and go on there."))
+    if Report.objects.filter(study=study).exists():
+        raise exists
+    slices = collect_slices(study)
+    if not any(slice_.analysis is not None for slice_ in slices):
+        raise NothingToReportError(
+            _(
+                "There is nothing to write a report from yet, because no analysis of this study has succeeded. "
+                "Please wait until one is done, or start it again if it failed."
+            )
+        )
+    findings_text = findings_prose(study, slices=slices)
+    impression = impression_prose(slices)
+    try:
+        with transaction.atomic():
+            return Report.objects.create(study=study, created_by=by, findings_text=findings_text, impression=impression)
+    except IntegrityError as error:
+        # Two doctors asked at the same moment: the database let one through.
+        raise exists from error
+
+
+def findings_prose(study: Study, *, slices: tuple[SlicePart, ...]) -> str:
+    """Describe slice by slice what was measured, then how sure the model is. One paragraph a slice."""
+    technique = ngettext(
+        "CT of the chest, %(count)d axial slice, read with computer assistance.",
+        "CT of the chest, %(count)d axial slices, read with computer assistance.",
+        len(slices),
+    ) % {"count": len(slices)}
+    if study.is_synthetic:
+        technique += " " + _("The pictures are synthetic: computer-generated, not taken of a person.")
+    paragraphs = [technique, *(_slice_prose(slice_) for slice_ in slices)]
+    versions = sorted({slice_.analysis.model_version for slice_ in slices if slice_.analysis is not None})
+    paragraphs += [_model_prose(describe_model(version)) for version in versions]
+    return "\n\n".join(paragraphs)
+
+
+def impression_prose(slices: tuple[SlicePart, ...]) -> str:
+    """Sum up in numbered lines: regions, slice class, overall estimate, and what the figures are."""
+    analysed = [(slice_, slice_.analysis) for slice_ in slices if slice_.analysis is not None]
+    lines = [
+        _regions_line(analysed, slices=slices),
+        _class_line(analysed),
+        _verdict_line(analysed),
+        _("Measurements and percentages were computed by software and are decision support, not a diagnosis."),
+    ]
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
+
+
+def _slice_prose(slice_: SlicePart) -> str:
+    if slice_.analysis is None:
+        return _("Slice %(number)d: %(note)s") % {"number": slice_.number, "note": slice_.note}
+    if slice_.pixel_spacing_mm is None:
+        spacing = _("no pixel spacing in the file, so sizes are given in pixels and not in millimetres")
+    else:
+        row_mm, column_mm = slice_.pixel_spacing_mm
+        spacing = _("pixel spacing %(row).2f \u00d7 %(column).2f mm") % {"row": row_mm, "column": column_mm}
+    head = _("Slice %(number)d (%(width)d \u00d7 %(height)d pixels, %(spacing)s).") % {
+        "number": slice_.number,
+        "width": slice_.width,
+        "height": slice_.height,
+        "spacing": spacing,
+    }
+    sentences = [head]
+    findings = slice_.analysis.findings
+    if findings:
+        sentences.append(
+            ngettext(
+                "The software outlined %(count)d region.", "The software outlined %(count)d regions.", len(findings)
+            )
+            % {"count": len(findings)}
+        )
+        sentences += [_finding_sentence(finding, slice_=slice_) for finding in findings]
+    else:
+        sentences.append(_("The software outlined no region. This does not exclude a lesion."))
+    sentences.append(_class_sentence(slice_.analysis))
+    return " ".join(sentences)
+
+
+def _finding_sentence(finding: FindingPart, *, slice_: SlicePart) -> str:
+    if finding.long_axis_mm is not None and finding.area_mm2 is not None:
+        size = _("longest diameter %(long).1f mm, perpendicular %(short).1f mm, area %(area).0f mm\u00b2") % {
+            "long": finding.long_axis_mm,
+            "short": finding.short_axis_mm or 0.0,
+            "area": finding.area_mm2,
+        }
+    else:
+        size = _("longest diameter %(long).0f pixels, perpendicular %(short).0f pixels, area %(area)d pixels") % {
+            "long": finding.long_axis_px,
+            "short": finding.short_axis_px,
+            "area": finding.area_px,
+        }
+    return _("Region %(number)d, in the %(place)s of the picture: %(size)s; estimated malignancy %(malignancy)s.") % {
+        "number": finding.number,
+        "place": _place(finding, slice_=slice_),
+        "size": size,
+        "malignancy": percent(finding.malignancy),
+    }
+
+
+def _place(finding: FindingPart, *, slice_: SlicePart) -> str:
+    """Say where in the picture a region lies: the picture's sides, as a PNG does not tell the patient's."""
+    x, y, width, height = finding.box
+    across = min(2, int(3 * (x + width / 2) / max(slice_.width, 1)))
+    down = min(2, int(3 * (y + height / 2) / max(slice_.height, 1)))
+    places = (
+        (_("upper left part"), _("upper middle part"), _("upper right part")),
+        (_("left part"), _("centre"), _("right part")),
+        (_("lower left part"), _("lower middle part"), _("lower right part")),
+    )
+    return places[down][across]
+
+
+def _class_sentence(analysis: AnalysisPart) -> str:
+    ranked = analysis.ranked_probabilities
+    if not ranked:
+        return ""
+    listing = ", ".join(f"{label} {percent(probability)}" for label, probability in ranked)
+    if _is_undecided(analysis):
+        return _(
+            "Class probabilities: %(listing)s; the two most probable lie close together, so the model is undecided."
+        ) % {"listing": listing}
+    return _("Class probabilities: %(listing)s.") % {"listing": listing}
+
+
+def _is_undecided(analysis: AnalysisPart) -> bool:
+    ranked = analysis.ranked_probabilities
+    return len(ranked) > 1 and ranked[0][1] - ranked[1][1] < UNDECIDED_LEAD
+
+
+def _model_prose(model: ModelPart) -> str:
+    sentences = [_("Software: %(name)s, version %(version)s.") % {"name": model.name, "version": model.version}]
+    accuracy = model.accuracy
+    if accuracy is not None:
+        sentences.append(
+            _("Its slice class was right with an accuracy of %(text)s when tested%(on)s.")
+            % {"text": accuracy.text, "on": f" ({accuracy.on.rstrip('.')})" if accuracy.on else ""}
+        )
+    elif model.note:
+        sentences.append(model.note)
+    return " ".join(sentences)
+
+
+def _regions_line(analysed: list[tuple[SlicePart, AnalysisPart]], *, slices: tuple[SlicePart, ...]) -> str:
+    regions = [(finding, slice_) for slice_, analysis in analysed for finding in analysis.findings]
+    if not regions:
+        line = ngettext(
+            "No region was outlined on the analysed slice; small or faint lesions can be missed.",
+            "No region was outlined on the %(count)d analysed slices; small or faint lesions can be missed.",
+            len(analysed),
+        ) % {"count": len(analysed)}
+    else:
+        # Millimetres and pixels do not compare, so the region of most concern leads and not the largest.
+        finding, slice_ = max(regions, key=lambda region: region[0].malignancy)
+        line = ngettext("%(count)d region outlined.", "%(count)d regions outlined.", len(regions)) % {
+            "count": len(regions)
+        }
+        line += " " + _(
+            "Of most concern: region %(number)d on slice %(slice)d, %(size)s, estimated malignancy %(malignancy)s."
+        ) % {
+            "number": finding.number,
+            "slice": slice_.number,
+            "size": finding.size_text,
+            "malignancy": percent(finding.malignancy),
+        }
+    missing = [str(slice_.number) for slice_ in slices if slice_.analysis is None]
+    if missing:
+        line += " " + _("Not analysed: slice %(numbers)s.") % {"numbers": ", ".join(missing)}
+    return line
+
+
+def _class_line(analysed: list[tuple[SlicePart, AnalysisPart]]) -> str:
+    slice_, analysis = max(analysed, key=lambda pair: pair[1].malignant_probability)
+    if not analysis.probabilities:
+        return _("The software named no class for these slices.")
+    name = max(analysis.probabilities, key=lambda key: (analysis.probabilities[key], key))
+    top = percent(analysis.probabilities[name])
+    if _is_undecided(analysis):
+        (first, one), (second, two) = analysis.ranked_probabilities[:2]
+        line = _("Class of slice %(slice)d undecided between %(first)s (%(one)s) and %(second)s (%(two)s).") % {
+            "slice": slice_.number,
+            "first": first,
+            "one": percent(one),
+            "second": second,
+            "two": percent(two),
+        }
+    else:
+        line = _("Most probable class of slice %(slice)d: %(label)s (%(top)s).") % {
+            "slice": slice_.number,
+            "label": class_label(name),
+            "top": top,
+        }
+    if name == "normal" and not _is_undecided(analysis):
+        return line
+    return line + " " + _("Tumour types cannot be told apart reliably from CT alone; histology decides.")
+
+
+def _verdict_line(analysed: list[tuple[SlicePart, AnalysisPart]]) -> str:
+    slice_, analysis = max(analysed, key=lambda pair: pair[1].malignant_probability)
+    threshold = analysis.thresholds.get("malignant")
+    values = {"slice": slice_.number, "probability": percent(analysis.malignant_probability)}
+    if threshold is None:
+        line = _("Highest overall estimate of malignancy: %(probability)s (slice %(slice)d).") % values
+    elif analysis.malignant_probability >= threshold:
+        line = _(
+            "Highest overall estimate of malignancy: %(probability)s (slice %(slice)d), above the decision threshold "
+            "of %(threshold)s; clinical correlation and further work-up are advised."
+        ) % (values | {"threshold": percent(threshold)})
+    else:
+        line = _(
+            "Highest overall estimate of malignancy: %(probability)s (slice %(slice)d), below the decision threshold "
+            "of %(threshold)s."
+        ) % (values | {"threshold": percent(threshold)})
+    return line

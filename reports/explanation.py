@@ -1,0 +1,273 @@
+"""The patient's page: what a signed report means in plain words.
+
+Made from the frozen content alone. Rules of this text: short sentences; no probability without saying what it is not
+and how often the software errs; nothing that the doctor did not sign is told as a fact about the patient.
+"""
+
+import re
+from dataclasses import dataclass
+
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from reports.content import AnalysisPart, FindingPart, ReportContent, SlicePart, class_label
+from reports.model_card import Figure, ModelPart
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A word of the report and what it means."""
+
+    word: str
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """The parts of the page, each a few paragraphs; ``terms`` are the difficult words that occur in this report."""
+
+    looked_at: tuple[str, ...]
+    found: tuple[str, ...]
+    certainty: tuple[str, ...]
+    next_steps: tuple[str, ...]
+    terms: tuple[Term, ...]
+
+
+def explain(content: ReportContent) -> Explanation:
+    """Return the explanation of a signed content."""
+    return Explanation(
+        looked_at=_looked_at(content),
+        found=_found(content),
+        certainty=_certainty(content),
+        next_steps=_next_steps(content),
+        terms=_terms(content),
+    )
+
+
+def _looked_at(content: ReportContent) -> tuple[str, ...]:
+    count = len(content.slices)
+    pictures = ngettext(
+        "One picture of a CT of your chest, taken on %(date)s.",
+        "%(count)d pictures of a CT of your chest, taken on %(date)s.",
+        count,
+    ) % {"count": count, "date": date_format(content.study.study_date, "j F Y")}
+    sentences = [
+        pictures,
+        _(
+            "Each one is a cross-section through the body, like one slice of a loaf of bread. The rest of the chest is "
+            "not on these pictures."
+        ),
+    ]
+    if content.study.is_synthetic:
+        sentences.append(_("These pictures are synthetic: a computer made them, and they show no real person."))
+    return (" ".join(sentences),)
+
+
+def _found(content: ReportContent) -> tuple[str, ...]:
+    assert content.signature is not None  # noqa: S101 - narrows the type: patients read signed reports only
+    paragraphs = [
+        _(
+            "%(name)s looked at the pictures and wrote the report on this page. The doctor's words count. What follows "
+            "is what the computer marked before the doctor looked."
+        )
+        % {"name": content.signature.name}
+    ]
+    regions = [(finding, slice_) for slice_ in content.analysed_slices for finding in _findings(slice_)]
+    if not regions:
+        paragraphs.append(
+            _(
+                "The computer marked nothing. That is good to know, but it is no proof that everything is fine: it can "
+                "miss small or faint spots."
+            )
+        )
+        return tuple(paragraphs)
+    marked = ngettext("The computer marked %(count)d place.", "The computer marked %(count)d places.", len(regions)) % {
+        "count": len(regions)
+    }
+    measured = [(finding.long_axis_mm, finding) for finding, _slice in regions if finding.long_axis_mm is not None]
+    if measured:
+        longest_mm, _finding = max(measured, key=lambda pair: pair[0])
+        marked += " " + _size_sentence(longest_mm, is_only=len(regions) == 1)
+    else:
+        marked += " " + _("How large it is in millimetres cannot be told from this kind of picture.")
+    paragraphs.append(marked)
+    paragraphs.append(
+        _(
+            "A marked place is a place the doctor should look at. It can be a tumour, but also a scar, an inflammation "
+            "or a blood vessel. A picture alone often cannot tell which."
+        )
+    )
+    return tuple(paragraphs)
+
+
+def _findings(slice_: SlicePart) -> tuple[FindingPart, ...]:
+    return slice_.analysis.findings if slice_.analysis is not None else ()
+
+
+def _size_sentence(longest_mm: float, *, is_only: bool) -> str:
+    things = (
+        (5, _("a grain of rice")),
+        (10, _("a pea")),
+        (18, _("a hazelnut")),
+        (28, _("a grape")),
+        (45, _("a walnut")),
+        (75, _("a lime")),
+    )
+    thing = next((thing for limit_mm, thing in things if longest_mm < limit_mm), None)
+    values = {"size": round(longest_mm), "thing": thing}
+    if thing is None:
+        sentence = _("It is about %(size)d mm long.") if is_only else _("The largest is about %(size)d mm long.")
+    elif is_only:
+        sentence = _("It is about %(size)d mm long, roughly like %(thing)s.")
+    else:
+        sentence = _("The largest is about %(size)d mm long, roughly like %(thing)s.")
+    return sentence % values
+
+
+def _certainty(content: ReportContent) -> tuple[str, ...]:
+    answers = [slice_.analysis for slice_ in content.analysed_slices if slice_.analysis is not None]
+    if not answers:
+        return (_("No computer estimate stands behind this report."),)
+    answer = max(answers, key=lambda analysis: analysis.malignant_probability)
+    paragraphs = [_estimate(answer)]
+    for model in content.models:
+        paragraphs += _track_record(model)
+    paragraphs.append(
+        _(
+            "So the computer's answer is a hint, not a diagnosis. Your doctor also knows your history, your complaints "
+            "and other test results, which the computer does not."
+        )
+    )
+    return tuple(paragraphs)
+
+
+def _estimate(answer: AnalysisPart) -> str:
+    in_hundred = min(99, max(1, round(answer.malignant_probability * 100)))
+    threshold = answer.thresholds.get("malignant", 0.5)
+    if answer.malignant_probability >= threshold:
+        meaning = _("That is on the side where a doctor should look closely.")
+    else:
+        meaning = _("That is on the side where nothing stood out to the computer.")
+    text = _(
+        "The computer gives points from 0 to 100 for how much a picture resembles pictures with cancer. Yours got "
+        "about %(points)d points. %(meaning)s These points are not your chance of having cancer."
+    ) % {"points": in_hundred, "meaning": meaning}
+    ranked = answer.ranked_probabilities
+    if len(ranked) > 1 and ranked[0][0] != class_label("normal"):
+        text += " " + _(
+            "It also names the kind of tissue it is most reminded of: %(label)s. Telling such kinds apart from a "
+            "picture is hard for computers and people alike; only a tissue sample can."
+        ) % {"label": ranked[0][0]}
+    return text
+
+
+def _track_record(model: ModelPart) -> list[str]:
+    sentences = []
+    if (accuracy := model.accuracy) is not None:
+        right = min(99, max(1, round(accuracy.value * 100)))
+        sentence = _(
+            "How often is it wrong? In a test with pictures whose answer was known, it named the right kind of picture "
+            "in %(right)d of 100 and was wrong in %(wrong)d."
+        ) % {"right": right, "wrong": 100 - right}
+        if accuracy.low is not None and accuracy.high is not None:
+            sentence += " " + _("With other pictures it might have been between %(low)d and %(high)d right.") % {
+                "low": round(accuracy.low * 100),
+                "high": round(accuracy.high * 100),
+            }
+        sentences.append(sentence)
+    if (sensitivity := model.lesion_sensitivity) is not None:
+        sentences.append(_missed(sensitivity))
+    if (false_positives := model.false_positives) is not None:
+        sentences.append(_marked_by_mistake(false_positives))
+    if not sentences:
+        sentences.append(
+            _(
+                "How often this version of the computer program is wrong is not known here. Take its answer as a "
+                "hint only."
+            )
+        )
+    return sentences
+
+
+def _missed(sensitivity: Figure) -> str:
+    missed = min(99, max(1, round((1 - sensitivity.value) * 100)))
+    return _("Of 100 tumours on test pictures it missed %(missed)d.") % {"missed": missed}
+
+
+def _marked_by_mistake(false_positives: Figure) -> str:
+    in_hundred = round(false_positives.value * 100)
+    if in_hundred < 1:
+        return _("On test pictures without a tumour it hardly ever marked a place.")
+    return _("On 100 test pictures without a tumour it marked %(count)d places by mistake.") % {"count": in_hundred}
+
+
+def _next_steps(content: ReportContent) -> tuple[str, ...]:
+    steps = [
+        _("Talk about this report with the doctor who sent you to the CT. They decide with you what comes next."),
+        _("Write down your questions and take this page, or its PDF, with you."),
+    ]
+    if content.hospital.phone:
+        steps.append(
+            _("Questions about the examination itself are answered by %(hospital)s, telephone %(phone)s.")
+            % {"hospital": content.hospital.name, "phone": content.hospital.phone}
+        )
+    steps.append(
+        _(
+            "Do not wait for an appointment if you cough up blood, have trouble breathing or strong chest pain: call "
+            "the emergency number at once."
+        )
+    )
+    return tuple(steps)
+
+
+def _terms(content: ReportContent) -> tuple[Term, ...]:
+    names = " ".join(class_label(name) for name in content.class_names)
+    text = " ".join((content.findings_text, content.impression, content.study.clinical_question, names)).casefold()
+    terms = (
+        (
+            r"\bct\b",
+            _("CT"),
+            _("A scanner that takes X-ray pictures from all sides and computes cross-sections of the body."),
+        ),
+        (r"\baxial", _("axial slice"), _("A cross-section through the body, seen from the feet.")),
+        (r"\bnodul", _("nodule"), _("A small round spot. Most nodules in the lung are harmless.")),
+        (r"\blesion", _("lesion"), _("Any place that looks different from healthy tissue; it does not say why.")),
+        (r"\bregion", _("region"), _("A place that the computer drew a line around.")),
+        (r"\bmalignan", _("malignant"), _("Cancerous: able to grow into its surroundings or to spread.")),
+        (r"\bbenign", _("benign"), _("Not cancerous.")),
+        (
+            r"\badenocarcinoma",
+            _("adenocarcinoma"),
+            _("The most frequent kind of lung cancer; it starts in cells that make mucus."),
+        ),
+        (
+            r"\bsquamous",
+            _("squamous cell carcinoma"),
+            _("A kind of lung cancer that starts in the lining of the airways."),
+        ),
+        (
+            r"\blarge cell",
+            _("large cell carcinoma"),
+            _("A rarer kind of lung cancer, named after how its cells look under the microscope."),
+        ),
+        (
+            r"\bhistolog",
+            _("histology"),
+            _("Looking at a tissue sample under the microscope; this settles what something is."),
+        ),
+        (r"\bbiops", _("biopsy"), _("Taking a small sample of tissue, mostly with a needle.")),
+        (r"\bmetasta", _("metastasis"), _("A place to which a cancer has spread.")),
+        (r"\beffusion", _("effusion"), _("Fluid where there should be none, for example around the lung.")),
+        (
+            r"\bclinical correlation",
+            _("clinical correlation"),
+            _("Comparing the picture with your complaints and other tests."),
+        ),
+        (
+            r"\bfollow-up|\bfollow up",
+            _("follow-up"),
+            _("Looking again after some time to see whether something has changed."),
+        ),
+    )
+    return tuple(Term(word=word, meaning=meaning) for pattern, word, meaning in terms if re.search(pattern, text))

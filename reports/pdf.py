@@ -1,0 +1,167 @@
+"""The PDF of a report: made by xhtml2pdf from the frozen content and the pictures it names, and from nothing else."""
+
+import base64
+import functools
+import hashlib
+import io
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
+from PIL import Image as PillowImage
+
+from reports.content import ReportContent, SlicePart
+from reports.errors import PdfError
+from studies.models import Analysis, Image
+
+# FiraGO draws Latin with every accent, Greek, Cyrillic, Georgian, Hebrew, Arabic, Thai and Devanagari; ReportLab's own
+# fonts stop at Latin-1. It comes as a package (pymupdf-fonts), so no font file lies in this repository.
+FONTS = {"font:regular": "figo", "font:bold": "figbo"}
+# At the 80 mm a picture gets on paper this is 300 dots an inch; a larger one would only make the file heavy.
+PICTURE_SIDE_PX = 960
+# A study of hundreds of slices still gives a letter that people print: those with most concern are pictured.
+MAX_PICTURED_SLICES = 12
+CREATION_DATE = b"(D:20000101000000+00'00')"
+
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """The two pictures of one slice as PNG bytes: as taken, and with the outlines drawn."""
+
+    plain: bytes
+    outlined: bytes
+
+
+def pictured_slices(content: ReportContent) -> tuple[SlicePart, ...]:
+    """Return the slices whose pictures are printed, in order: all analysed ones, or those of most concern."""
+    by_concern = sorted(
+        content.analysed_slices,
+        key=lambda slice_: (
+            not (slice_.analysis and slice_.analysis.findings),
+            -(slice_.analysis.malignant_probability if slice_.analysis else 0),
+            slice_.number,
+        ),
+    )
+    return tuple(sorted(by_concern[:MAX_PICTURED_SLICES], key=lambda slice_: slice_.number))
+
+
+def read_pictures(content: ReportContent) -> dict[int, Pictures]:
+    """Read the pictures of the printed slices from the private store, by slice number.
+
+    Raises ``PdfError`` if one is missing or is not the picture that the content names.
+    """
+    slices = [(slice_, slice_.analysis) for slice_ in pictured_slices(content) if slice_.analysis is not None]
+    images = Image.objects.in_bulk([slice_.image_id for slice_, _analysis in slices])
+    images_by_id = {str(key): image for key, image in images.items()}
+    analyses = Analysis.objects.in_bulk([analysis.id for _slice, analysis in slices])
+    analyses_by_id = {str(key): analysis for key, analysis in analyses.items()}
+    pictures = {}
+    for slice_, analysis in slices:
+        try:
+            with images_by_id[slice_.image_id].file.open("rb") as file:
+                plain = file.read()
+            with analyses_by_id[analysis.id].overlay.open("rb") as file:
+                outlined = file.read()
+        except (KeyError, OSError, ValueError) as error:
+            raise PdfError(
+                _("The picture of slice %(number)d cannot be read, so nothing was signed. Please analyse it again.")
+                % {"number": slice_.number}
+            ) from error
+        hashes = (hashlib.sha256(plain).hexdigest(), hashlib.sha256(outlined).hexdigest())
+        if hashes != (slice_.sha256, analysis.overlay_sha256):
+            raise PdfError(
+                _("The picture of slice %(number)d has changed since it was stored. Please tell your administrator.")
+                % {"number": slice_.number}
+            )
+        pictures[slice_.number] = Pictures(plain=plain, outlined=outlined)
+    return pictures
+
+
+def render_pdf(content: ReportContent, *, pictures: Mapping[int, Pictures]) -> bytes:
+    """Return the PDF (A4) of a signed content. The same content and pictures give the same bytes.
+
+    The renderer gets its fonts and these pictures under keys of ours; any other address, of the network or of a file,
+    is refused. Raises ``PdfError`` if the PDF cannot be made.
+    """
+    # Half a second of imports that only the one request in a thousand needs which signs a report.
+    from reportlab import rl_config
+    from xhtml2pdf import pisa
+    from xhtml2pdf.config.resources import ResourceAccessPolicy
+
+    if content.signature is None:
+        raise ValueError("Only a signed content is printed. Received: signature=None.")
+    sources = {key: _data_uri(_font(name), kind="font/ttf") for key, name in FONTS.items()}
+    for number, pair in pictures.items():
+        sources[f"picture:{number}:plain"] = _data_uri(_shrunk(pair.plain), kind="image/png")
+        sources[f"picture:{number}:outlined"] = _data_uri(_shrunk(pair.outlined), kind="image/png")
+
+    def resolve(uri: str, _relative_to: str | None) -> str:
+        if uri not in sources:
+            raise PdfError("The report asks for a picture that is not its own, so no PDF was made.")
+        return sources[uri]
+
+    html = render_to_string(
+        "reports/pdf.html",
+        {
+            "content": content,
+            "pictured": [slice_ for slice_ in pictured_slices(content) if slice_.number in pictures],
+            "is_shortened": len(content.analysed_slices) > len(pictures),
+        },
+    )
+    target = io.BytesIO()
+    with _lock:
+        # Otherwise ReportLab writes the time of day and a random identifier into the file.
+        rl_config.invariant = 1
+        status = pisa.CreatePDF(
+            html,
+            dest=target,
+            encoding="utf-8",
+            link_callback=resolve,
+            resource_policy=ResourceAccessPolicy.server(None, allow_remote=False),
+        )
+    pdf = target.getvalue()
+    if status.err or not pdf.startswith(b"%PDF-"):
+        raise PdfError(_("The PDF could not be made, so nothing was signed. Please tell your administrator."))
+    # Of equal length, so that the file's table of offsets stays right.
+    return pdf.replace(CREATION_DATE, content.signature.at.strftime("(D:%Y%m%d%H%M%S+00'00')").encode())
+
+
+def unprintable_characters(text: str) -> str:
+    """Return the characters of ``text`` that the PDF's font cannot draw, each once and in order of appearance."""
+    known = _known_characters()
+    return "".join(dict.fromkeys(c for c in text if ord(c) not in known and not c.isspace()))
+
+
+@functools.cache
+def _font(name: str) -> bytes:
+    import pymupdf_fonts
+
+    return bytes(pymupdf_fonts.myfont(name))
+
+
+@functools.cache
+def _known_characters() -> frozenset[int]:
+    from reportlab.pdfbase.ttfonts import TTFontFace
+
+    known = [set(TTFontFace(io.BytesIO(_font(name))).charToGlyph) for name in FONTS.values()]
+    return frozenset(set.intersection(*known))
+
+
+def _data_uri(content: bytes, *, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _shrunk(png: bytes) -> bytes:
+    with PillowImage.open(io.BytesIO(png), formats=["PNG"]) as picture:
+        picture.load()
+        if max(picture.size) > PICTURE_SIDE_PX:
+            picture.thumbnail((PICTURE_SIDE_PX, PICTURE_SIDE_PX), PillowImage.Resampling.LANCZOS)
+        # Without alpha: ReportLab would store it as a second picture.
+        flat = picture.convert("L" if picture.mode in ("1", "L", "LA", "I;16") else "RGB")
+        target = io.BytesIO()
+        flat.save(target, format="PNG")
+    return target.getvalue()

@@ -1,0 +1,55 @@
+"""What templates need of reports; any template may load it, so that ``studies`` need not import ``reports``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import template
+
+from reports import content
+from reports.models import Report
+from studies.models import Analysis, Study
+
+register = template.Library()
+
+
+@register.filter
+def percent(probability: float) -> str:
+    """Return a probability in 0..1 for people."""
+    return content.percent(probability)
+
+
+@register.filter
+def class_label(name: str) -> str:
+    """Return a class name as people read it."""
+    return content.class_label(name)
+
+
+@register.filter
+def value_of(values: Mapping[str, Any], name: str) -> Any:
+    """Return one value of a mapping; 0 where the model did not name it."""
+    return values.get(name, 0.0)
+
+
+@register.simple_tag
+def report_of(study: Study) -> Report | None:
+    """Return the study's report, if there is one."""
+    return Report.objects.filter(study=study).first()
+
+
+@register.simple_tag
+def has_answer(study: Study) -> bool:
+    """Whether any analysis of the study has succeeded, so that there is something to report."""
+    return Analysis.objects.filter(image__study=study, state=Analysis.State.SUCCEEDED).exists()
+
+
+@register.simple_tag(takes_context=True)
+def may_report(context: template.Context, study: Study) -> bool:
+    """Whether whoever looks at the page may write the study's report."""
+    request = context.get("request")
+    return request is not None and study.can_be_changed_by(request.user)
+
+
+@register.filter
+def unlocalized(value: float) -> str:
+    """Return a number as attributes of HTML need it: with a point, whatever the language of the page."""
+    return f"{value:.4f}"
