@@ -94,7 +94,7 @@ class UserAdmin(admin.ModelAdmin):
     """People: create doctors, approve, deactivate. The password is always chosen by its owner, by a mailed link."""
 
     form = UserForm
-    list_display = ("full_name", "email", "role", "hospital", "is_approved", "has_confirmed", "is_active", "last_login")
+    list_display = ("full_name", "email", "role", "is_approved", "has_confirmed", "is_active", "last_login")
     list_select_related = ("hospital",)
     search_fields = ("email", "given_name", "family_name", "licence_number")
     ordering = ("family_name", "given_name")
@@ -126,6 +126,10 @@ class UserAdmin(admin.ModelAdmin):
         if who.hospital_id is None:
             return people.none()
         return people.filter(hospital_id=who.hospital_id, is_superuser=False)
+
+    def get_list_display(self, request: HttpRequest) -> tuple[Any, ...]:
+        """Show the hospital only to whom there is more than one."""
+        return (*self.list_display, "hospital") if administrator_of(request).is_superuser else self.list_display
 
     def get_list_filter(self, request: HttpRequest) -> tuple[Any, ...]:
         """Offer the hospital as a filter only to whom there is more than one."""

@@ -6,6 +6,7 @@ from allauth.account.adapter import get_adapter
 from allauth.account.forms import default_token_generator
 from allauth.account.models import EmailAddress
 from allauth.account.utils import user_pk_to_url_str
+from allauth.core.context import request_context
 from django.http import HttpRequest
 from django.urls import reverse
 
@@ -20,15 +21,17 @@ def has_confirmed_email(user: User) -> bool:
 def send_invitation(request: HttpRequest, *, user: User) -> None:
     """Mail a link with which somebody whom an administrator created chooses their first password."""
     key = f"{user_pk_to_url_str(user)}-{default_token_generator.make_token(user)}"
-    adapter = get_adapter(request)
-    context = {"user": user, "url": adapter.get_reset_password_from_key_url(key), "request": request}
-    adapter.send_mail("accounts/email/invitation", user.email, context)
+    with request_context(request):
+        adapter = get_adapter(request)
+        context = {"user": user, "url": adapter.get_reset_password_from_key_url(key)}
+        adapter.send_mail("accounts/email/invitation", user.email, context)
 
 
 def send_approval(request: HttpRequest, *, user: User) -> None:
     """Tell a doctor that the portal is open to them now."""
-    context = {"user": user, "url": request.build_absolute_uri(reverse("account_login")), "request": request}
-    get_adapter(request).send_mail("accounts/email/approved", user.email, context)
+    context = {"user": user, "url": request.build_absolute_uri(reverse("account_login"))}
+    with request_context(request):
+        get_adapter(request).send_mail("accounts/email/approved", user.email, context)
 
 
 def confirm_email_after_reset(sender: type[User], *, user: User, **kwargs: Any) -> None:
