@@ -156,7 +156,13 @@ class Image(models.Model):
             models.CheckConstraint(condition=models.Q(number__gte=1), name="slices_are_numbered_from_one"),
             models.CheckConstraint(
                 condition=models.Q(row_spacing_mm__isnull=True, column_spacing_mm__isnull=True)
-                | models.Q(row_spacing_mm__gt=0, column_spacing_mm__gt=0),
+                # A comparison with NULL is unknown, and a check lets the unknown pass: so NULL is refused by name.
+                | models.Q(
+                    row_spacing_mm__isnull=False,
+                    column_spacing_mm__isnull=False,
+                    row_spacing_mm__gt=0,
+                    column_spacing_mm__gt=0,
+                ),
                 name="pixel_spacing_is_known_in_both_directions_or_not_at_all",
             ),
         ]

@@ -4,8 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from studies.models import Analysis, Image, Study
-from tests.factories import AnalysisFactory, DoctorFactory, ImageFactory, PatientFactory, StudyFactory
+from tests.factories import AnalysisFactory, DoctorFactory, ImageFactory, StudyFactory
 
 pytestmark = pytest.mark.django_db
 
