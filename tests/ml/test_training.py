@@ -1,0 +1,510 @@
+"""The loop survives kill -9, says when it diverges; batches repeat; heads, folds and the command do what they say."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from PIL import Image
+
+keras = pytest.importorskip("keras", reason="training packages (requirements/ml.txt) are not installed")
+tf = pytest.importorskip("tensorflow", reason="training packages (requirements/ml.txt) are not installed")
+
+from ml.data import CLASSES  # noqa: E402 - only where the training packages are installed
+from ml.errors import DivergedError, TrainingDataError  # noqa: E402
+from ml.phantom import NoduleSpec, PhantomSpec, make_phantom  # noqa: E402
+from ml.training import classifier as classifying  # noqa: E402
+from ml.training import figures as measuring  # noqa: E402
+from ml.training.classifier import ClassifierData, SliceBatches  # noqa: E402
+from ml.training.loop import Checkpoint, Run, Schedule, fit, recalibrate_normalisation  # noqa: E402
+from ml.training.outline import outline_loss  # noqa: E402
+from ml.training.parameters import DEFAULT_PATH, limited, load_parameters  # noqa: E402
+from ml.training.patches import Example, PatchMaker  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+# A small training as its own process, so that it can be killed: argv is folder, steps, seconds of sleep a step.
+SMALL_TRAINING = """
+import sys, time
+from pathlib import Path
+import keras, numpy as np, tensorflow as tf
+from ml.training.loop import Checkpoint, Schedule, fit
+folder, steps, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+keras.utils.set_random_seed(0)
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.BatchNormalization(),
+                          keras.layers.Activation("relu"), keras.layers.Dense(1)])
+optimizer = keras.optimizers.AdamW(1e-2, weight_decay=1e-3)
+optimizer.build(model.trainable_variables)
+def make_batch(step):
+    rng = np.random.default_rng((7, step))
+    inputs = rng.normal(size=(16, 4)).astype("float32")
+    return {"inputs": inputs, "targets": inputs.sum(axis=1, keepdims=True)}
+def train_step(batch):
+    time.sleep(pause)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((model(batch["inputs"], training=True) - batch["targets"]) ** 2)
+    optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+    return {"loss": loss}
+fit(train_step=train_step, make_batch=make_batch, schedule=Schedule(peak=1e-2, total_steps=steps, warmup_steps=3),
+    steps_per_epoch=5, checkpoint=Checkpoint(path=folder / "run.npz", model=model, optimizer=optimizer),
+    best_path=folder / "best.weights.h5", validate=lambda: {"score": 0.0}, score="score", patience_epochs=99,
+    report=lambda line: print(line, flush=True))
+np.savez(folder / "final.npz", *[np.asarray(value) for value in model.variables])
+"""
+
+
+def start(folder: Path, *, steps: int, pause: float) -> subprocess.Popen:
+    folder.mkdir(exist_ok=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return subprocess.Popen(
+        [sys.executable, "-c", SMALL_TRAINING, str(folder), str(steps), str(pause)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+class TestResume:
+    @pytest.mark.slow
+    def test_a_killed_run_ends_where_an_unbroken_one_does(self, tmp_path):
+        unbroken = start(tmp_path / "unbroken", steps=30, pause=0.0)
+        killed = start(tmp_path / "killed", steps=30, pause=0.2)
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "killed" / "run.npz").is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)  # into the next epoch: steps that the checkpoint does not have
+        killed.send_signal(signal.SIGKILL)
+        assert killed.wait() == -signal.SIGKILL
+        assert not (tmp_path / "killed" / "final.npz").exists()
+        resumed = start(tmp_path / "killed", steps=30, pause=0.0)
+        output, _ = resumed.communicate(timeout=200)
+        unbroken.communicate(timeout=200)
+        assert resumed.returncode == unbroken.returncode == 0
+        assert "resumed after step" in output
+        with np.load(tmp_path / "unbroken/final.npz") as one, np.load(tmp_path / "killed/final.npz") as other:
+            assert one.files == other.files
+            for name in one.files:
+                np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-5)
+
+    def test_a_half_written_checkpoint_is_never_read(self, tmp_path):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        optimizer = keras.optimizers.SGD(0.1)
+        optimizer.build(model.trainable_variables)
+        checkpoint = Checkpoint(path=tmp_path / "run.npz", model=model, optimizer=optimizer)
+        assert checkpoint.restore() is None
+        checkpoint.save(Run(step=5, history=[{"loss": 1.0}]))
+        (tmp_path / "run.partial-1.npz").write_bytes(b"PK half of a file")
+        restored = checkpoint.restore()
+        assert restored is not None
+        assert (restored.step, restored.history) == (5, [{"loss": 1.0}])
+
+
+def run_fit(tmp_path: Path, *, losses, scores=None, steps: int = 40, patience: int = 3) -> tuple[Run, list[str]]:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+    losses, scores, lines = iter(losses), iter(scores or [0.0] * 1000), []
+    run = fit(
+        train_step=lambda batch: {"loss": next(losses)},
+        make_batch=lambda step: {"step": np.array(step)},
+        schedule=Schedule(peak=0.1, total_steps=steps, warmup_steps=2),
+        steps_per_epoch=5,
+        checkpoint=Checkpoint(path=tmp_path / "run.npz", model=model, optimizer=optimizer),
+        best_path=tmp_path / "best.weights.h5",
+        validate=lambda: {"score": next(scores)},
+        score="score",
+        patience_epochs=patience,
+        report=lines.append,
+    )
+    return run, lines
+
+
+class TestLoop:
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_a_loss_that_is_no_number_is_reported(self, tmp_path, bad):
+        with pytest.raises(DivergedError, match=r"step 12: the loss is no longer a number\. Lower"):
+            run_fit(tmp_path, losses=[1.0] * 12 + [bad] * 99)
+
+    def test_a_loss_that_never_falls_is_reported(self, tmp_path):
+        with pytest.raises(DivergedError, match="did not fall below"):
+            run_fit(tmp_path, losses=[1.0] * 99)
+
+    def test_early_stopping_keeps_the_best(self, tmp_path):
+        losses = [1.0 - 0.01 * step for step in range(99)]
+        run, lines = run_fit(tmp_path, losses=losses, scores=[0.1, 0.9, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+        assert run.step == 25
+        assert run.best_score == 0.9
+        assert any("stopped early" in line for line in lines)
+        assert (tmp_path / "best.weights.h5").is_file()
+
+    def test_progress_has_loss_and_time_left(self, tmp_path):
+        _, lines = run_fit(tmp_path, losses=[1.0 - 0.01 * step for step in range(99)], scores=list(range(99)))
+        assert any("20/40" in line and "loss 0.8" in line and "ETA" in line for line in lines)
+
+    def test_the_rate_warms_up_and_falls(self):
+        schedule = Schedule(peak=1.0, total_steps=100, warmup_steps=10)
+        rates = [schedule.at(step) for step in range(120)]
+        assert rates[0] == pytest.approx(0.1)
+        assert max(rates) == pytest.approx(1.0, abs=0.02)
+        assert rates[99] < 0.03
+        assert all(rate > 0 for rate in rates)
+
+    def test_recalibration_gives_the_averages_of_the_batches(self):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(momentum=0.9)])
+        rng = np.random.default_rng(0)
+        batches = [rng.normal(5, 2, (50, 3)).astype(np.float32) for _ in range(4)]
+        recalibrate_normalisation(model, batches=batches)
+        mean = np.asarray(model.layers[0].moving_mean)
+        np.testing.assert_allclose(mean, np.concatenate(batches).mean(axis=0), rtol=1e-4)
+        assert model.layers[0].momentum == 0.9
+
+
+def example(seed: int, *, has_tumour: bool = True) -> Example:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((128, 128), np.uint8)
+    if has_tumour:
+        mask[60:70, 58:72] = 255
+    return Example(pixels=rng.integers(0, 256, (128, 128)).astype(np.uint8), mask=mask, malignancy=5)
+
+
+def maker(*, seed: int = 0, side: int = 32, **shares: float) -> PatchMaker:
+    return PatchMaker(
+        nodules={"a/0": [example(1)], "b/0": [example(2), example(3)]},
+        slices=[example(4)],
+        negatives=[example(5, has_tumour=False)],
+        shares=shares or {"nodules": 0.5, "slices": 0.3, "negatives": 0.2},
+        side=side,
+        batch=12,
+        seed=seed,
+    )
+
+
+class TestPatches:
+    def test_a_step_can_be_made_again(self):
+        one, other = maker().batch_of(7), maker().batch_of(7)
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+        assert (maker().batch_of(8)["pixels"] != one["pixels"]).any()
+        assert (maker(seed=1).batch_of(7)["pixels"] != one["pixels"]).any()
+
+    def test_batches_have_the_agreed_shapes(self):
+        batch = maker(side=48).batch_of(0)
+        assert batch["pixels"].shape == (12, 48, 48, 3)
+        assert batch["mask"].shape == (12, 48, 48, 1)
+        assert set(np.unique(batch["mask"])) <= {0.0, 1.0}
+        assert batch["malignancy"].shape == batch["malignancy_weight"].shape == (12,)
+
+    def test_negatives_have_no_mask_and_no_malignancy(self):
+        batch = maker(negatives=1.0).batch_of(0)
+        assert not batch["mask"].any()
+        assert not batch["malignancy_weight"].any()
+
+    def test_nodules_are_mostly_in_the_patch_but_seldom_in_its_middle(self):
+        batches = [maker(nodules=1.0, side=64).batch_of(step) for step in range(6)]
+        masks = np.concatenate([batch["mask"][..., 0] for batch in batches])
+        share = (masks.sum(axis=(1, 2)) > 0).mean()
+        assert share > 0.9
+        assert masks[:, 32, 32].mean() < 0.6
+
+    def test_a_missing_source_leaves_its_share_to_the_others(self):
+        alone = PatchMaker(
+            nodules={},
+            slices=[],
+            negatives=[example(5, has_tumour=False)],
+            shares={"nodules": 0.9, "slices": 0.05, "negatives": 0.05},
+            side=32,
+            batch=3,
+            seed=0,
+        )
+        assert alone.batch_of(0)["pixels"].shape == (3, 32, 32, 3)
+
+    def test_phantoms_are_a_source(self):
+        assert maker(phantoms=1.0).batch_of(0)["pixels"].shape == (12, 32, 32, 3)
+
+
+class TestOutlineLoss:
+    def losses(self, outline: np.ndarray, mask: np.ndarray, *, malignancy: float = 0.0, target: float = 1.0):
+        outputs = {
+            "outline": tf.constant(outline, tf.float32),
+            "coarse": tf.nn.avg_pool2d(tf.constant(outline, tf.float32), 4, 4, "SAME"),
+            "malignancy": tf.fill((len(mask), 4, 4, 1), malignancy),
+        }
+        batch = {
+            "mask": tf.constant(mask, tf.float32),
+            "malignancy": tf.fill((len(mask),), target),
+            "malignancy_weight": tf.ones((len(mask),)),
+        }
+        return outline_loss(outputs, batch, coarse_weight=0.3, malignancy_weight=0.3)
+
+    def test_the_right_answer_costs_least(self):
+        mask = np.zeros((2, 32, 32, 1))
+        mask[:, 8:16, 8:16] = 1
+        right = float(self.losses(20 * mask - 10, mask)["outline"])
+        for wrong in (np.zeros_like(mask), -10 + 0 * mask, 10 + 0 * mask, 10 - 20 * mask):
+            assert float(self.losses(wrong, mask)["outline"]) > right + 0.3
+
+    def test_malignancy_is_judged_over_the_finding(self):
+        mask = np.zeros((1, 32, 32, 1))
+        mask[:, 8:16, 8:16] = 1
+        agree = float(self.losses(mask, mask, malignancy=4.0, target=1.0)["malignancy"])
+        contradict = float(self.losses(mask, mask, malignancy=-4.0, target=1.0)["malignancy"])
+        assert agree < 0.1 < 3 < contradict
+
+    def test_a_patch_without_tumour_is_finite(self):
+        losses = self.losses(np.zeros((1, 32, 32, 1)), np.zeros((1, 32, 32, 1)))
+        assert all(math.isfinite(float(value)) for value in losses.values())
+
+
+def class_data(*, count: int = 8) -> ClassifierData:
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 4
+    pixels = rng.integers(0, 256, (count, 256, 256)).astype(np.uint8)
+    return ClassifierData(pixels=pixels, labels=labels, groups=tuple(str(place // 4) for place in range(count)))
+
+
+class TestClassifier:
+    def test_batches_repeat_and_classes_are_even(self):
+        labels = np.array([0] * 40 + [1] * 4 + [2] * 4 + [3] * 4)
+        rng = np.random.default_rng(0)
+        data = ClassifierData(
+            pixels=rng.integers(0, 256, (52, 256, 256)).astype(np.uint8),
+            labels=labels,
+            groups=tuple(str(place % 10) for place in range(52)),
+        )
+        batches = SliceBatches(data, side=32, batch=40, seed=3)
+        one, other = batches.batch_of(5), batches.batch_of(5)
+        np.testing.assert_array_equal(one["pixels"], other["pixels"])
+        drawn = np.concatenate([batches.batch_of(step)["labels"] for step in range(10)])
+        assert np.bincount(drawn, minlength=4).min() > 0.15 * len(drawn)
+
+    def test_frozen_blocks_stay_as_they_are(self):
+        model = classifying.build_classifier(class_count=4, width=0.05)
+        classifying.freeze_blocks(model, count=2)
+        assert not model.get_layer("block2_conv2_bn").trainable
+        assert model.get_layer("block3_conv1").trainable
+        classifying.freeze_blocks(model, count=0)
+        assert model.get_layer("block1_conv1").trainable
+
+    def test_the_dense_head_is_the_fitted_regression(self):
+        rng = np.random.default_rng(1)
+        centres = rng.normal(0, 3, (4, 12))
+        labels = np.arange(200) % 4
+        features = centres[labels] + rng.normal(0, 0.5, (200, 12))
+        head = classifying.fit_frozen_head(
+            features=features, labels=labels, valid_features=features, valid_labels=labels, seed=0
+        )
+        assert ((features @ head.kernel + head.bias).argmax(axis=1) == labels).mean() == head.valid_accuracy
+        assert head.valid_accuracy > 0.95
+
+    def test_a_head_that_has_seen_three_classes_never_names_the_fourth(self):
+        rng = np.random.default_rng(2)
+        labels = np.arange(90) % 3
+        features = rng.normal(size=(90, 6)) + labels[:, np.newaxis]
+        head = classifying.fit_frozen_head(
+            features=features, labels=labels, valid_features=features, valid_labels=labels, seed=0
+        )
+        assert 3 not in (features @ head.kernel + head.bias).argmax(axis=1)
+
+    def test_features_are_computed_once(self, tmp_path, monkeypatch):
+        model = classifying.build_classifier(class_count=4, width=0.05)
+        options = {"data": class_data(), "side": 32, "versions": 1, "seed": 0, "cache": tmp_path}
+        features, labels = classifying.frozen_features(model, **options)
+        assert features.shape == (16, model.get_layer("logits").kernel.shape[0])
+        np.testing.assert_array_equal(labels, np.tile(class_data().labels, 2))
+        monkeypatch.setattr(classifying, "embeddings_of", lambda *a, **k: pytest.fail("computed again"))
+        np.testing.assert_array_equal(classifying.frozen_features(model, **options)[0], features)
+
+    def test_other_weights_are_other_features(self, tmp_path):
+        one, other = (classifying.build_classifier(class_count=4, width=0.05) for _ in range(2))
+        options = {"data": class_data(), "side": 32, "versions": 0, "seed": 0, "cache": tmp_path}
+        assert (
+            classifying.frozen_features(one, **options)[0] != classifying.frozen_features(other, **options)[0]
+        ).any()
+
+    def test_no_group_is_on_both_sides_of_a_fold(self):
+        rng = np.random.default_rng(0)
+        groups = [str(number) for number in rng.integers(0, 40, 200)]
+        labels = rng.integers(0, 4, 200)
+        folds = classifying.grouped_folds(labels=labels, groups=groups, seed=0)
+        assert len(folds) == 5
+        assert sorted(np.concatenate([held_out for _, held_out in folds]).tolist()) == list(range(200))
+        for train, held_out in folds:
+            assert not {groups[place] for place in train} & {groups[place] for place in held_out}
+
+    def test_temperature_softens_the_overconfident_and_keeps_the_winner(self):
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, 4, 400)
+        logits = rng.normal(size=(400, 4)) * 2
+        logits[np.arange(400), labels] += 2.0
+        overconfident = logits * 6
+        temperature = classifying.fit_temperature(overconfident, labels=labels)
+        assert temperature > 2
+        assert classifying.negative_log_likelihood(
+            overconfident, labels=labels, temperature=temperature
+        ) < classifying.negative_log_likelihood(overconfident, labels=labels)
+
+
+class TestFigures:
+    def test_intervals_resample_groups_not_pictures(self):
+        values = [0.0] * 50 + [1.0] * 50
+        by_group = measuring.figure_over_groups(
+            values, groups=[value for value in values], statistic=measuring.mean, on="x", seed=0
+        )
+        by_picture = measuring.figure_over_groups(
+            values, groups=list(range(100)), statistic=measuring.mean, on="x", seed=0
+        )
+        assert by_group.value == by_picture.value == 0.5
+        assert by_group.high - by_group.low > 2 * (by_picture.high - by_picture.low)
+
+    def test_one_group_has_no_interval(self):
+        figure = measuring.figure_over_groups([1.0, 0.0], groups=["a", "a"], statistic=measuring.mean, on="x", seed=0)
+        assert (figure.value, figure.low, figure.high) == (0.5, None, None)
+
+    def test_small_findings_are_dropped_at_the_scale_of_the_picture(self):
+        probability = np.zeros((100, 100), np.float16)
+        probability[10:14, 10:14] = 0.9
+        probability[50:60, 50:60] = 0.9
+        thresholds = measuring.Thresholds(outline=0.5, minimum_area_px=20, malignant=0.5)
+        mask = np.zeros((100, 100), bool)
+        kept, count = measuring.predicted_mask(measuring.Scored(probability, mask, "a"), thresholds=thresholds)
+        assert (int(kept.sum()), count) == (100, 1)
+        large = measuring.Scored(probability, mask, "a", area_scale=16.0)
+        assert measuring.predicted_mask(large, thresholds=thresholds)[1] == 0
+
+    def test_malignancy_of_one_kind_only_is_left_uncalibrated(self):
+        rated = [measuring.Rated(logit=1.0, log_area=2.0, is_malignant=True, patient="a")]
+        calibration, threshold = measuring.calibrate_malignancy(rated)
+        assert (calibration.logit, threshold) == (1.0, 0.5)
+
+    def test_malignancy_calibration_follows_the_evidence(self):
+        rng = np.random.default_rng(0)
+        rated = [
+            measuring.Rated(
+                logit=float(truth + rng.normal(0, 0.5)), log_area=3.0, is_malignant=bool(truth), patient="p"
+            )
+            for truth in rng.integers(0, 2, 200)
+        ]
+        calibration, threshold = measuring.calibrate_malignancy(rated)
+        assert calibration.logit > 0.5
+        assert 0.05 <= threshold <= 0.95
+
+
+@pytest.fixture
+def data_folder(tmp_path) -> Path:
+    """The three layouts, generated."""
+    root = tmp_path / "data"
+    nodule = NoduleSpec(24, "solid", "inner", "left")
+    index = ["image,mask,patient,nodule,readers,area_px,malignancy"]
+    for number in range(24):
+        phantom = make_phantom(number, spec=PhantomSpec(level=0.5, window="wide", nodules=(nodule,)))
+        x, y = (int(np.clip(value, 64, 192)) for value in phantom.nodules[0].centre_px)
+        crop = np.s_[y - 64 : y + 64, x - 64 : x + 64]
+        name = f"P{number:02d}/nodule0_slice1"
+        save(root / f"lidc-nodules/{name}.png", phantom.pixels[crop])
+        save(root / f"lidc-nodules/{name}_mask.png", phantom.mask[crop])
+        area = int((phantom.mask[crop] > 0).sum())
+        index.append(f"{name}.png,{name}_mask.png,P{number:02d},0,4,{area},{1 + number % 5}")
+        if number < 6:
+            save(root / f"msd-lung-slices/subject-{number % 3}/slice{number}.png", phantom.pixels)
+            save(root / f"msd-lung-slices/subject-{number % 3}/slice{number}_mask.png", phantom.mask)
+    (root / "lidc-nodules/index.csv").write_text("\n".join(index) + "\n")
+    folders = ["adenocarcinoma", "large.cell.carcinoma", "normal", "squamous.cell.carcinoma"]
+    groups = ["path,split,class,sha1,width,height,same_slice_id,patient_group_id"]
+    for place, (split, folder) in enumerate((s, f) for s in ("train", "valid", "test") for f in folders):
+        for number in range(3):
+            seed = 1000 + 10 * place + number
+            pixels = make_phantom(seed, spec=PhantomSpec(nodules=() if folder == "normal" else (nodule,))).pixels
+            relative = f"{split}/{folder}/{number}.png"
+            save(root / "chest-ctscan-images/Data" / relative, pixels)
+            groups.append(f"{relative},{split},{folder},sha-{seed},256,256,{seed},{seed}")
+    (root / "chest-ctscan-images/groups.csv").write_text("\n".join(groups) + "\n")
+    return root
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+
+
+@pytest.fixture
+def narrow_parameters(tmp_path) -> Path:
+    text = DEFAULT_PATH.read_text(encoding="utf-8").replace("  weights: none", "  width: 0.05\n  weights: none")
+    text = text.replace("  trunk: outline", "  width: 0.05\n  trunk: outline")
+    path = tmp_path / "narrow.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def train(*arguments: object) -> str:
+    output = StringIO()
+    call_command("train", *[str(argument) for argument in arguments], stdout=output)
+    return output.getvalue()
+
+
+class TestCommand:
+    @pytest.mark.slow
+    def test_a_quick_look_trains_exports_and_cross_validates(self, data_folder, narrow_parameters, tmp_path):
+        from ml.runtime import load_model
+
+        options = ("--data", data_folder, "--out", tmp_path / "out", "--params", narrow_parameters)
+        output = train(*options, "--limit", 24, "--stage", "outline")
+        assert "24/24 loss" in output
+        output = train(*options, "--cross-validate")
+        assert "fold 5 of 5" in output
+        output = train(*options, "--limit", 2, "--resume")
+        assert "official_test_accuracy" in output
+        model = load_model(tmp_path / "out/model")
+        assert model.classes == CLASSES
+        figures = model.card["figures"]
+        assert {"official_valid_accuracy", "official_test_accuracy", "lidc_dice"} <= set(figures)
+        assert (tmp_path / "out/model/manifest.csv").is_file()
+        record = json.loads((tmp_path / "out/cross_validation.json").read_text(encoding="utf-8"))
+        assert set(record["figures"]) == {"grouped_cv_accuracy", "grouped_cv_macro_f1"}
+
+    def test_without_data_it_says_what_to_name(self, monkeypatch):
+        monkeypatch.delenv("IRA_DATA_DIR", raising=False)
+        with pytest.raises(CommandError, match="--data"):
+            train()
+
+    def test_an_empty_folder_is_refused_in_a_sentence(self, tmp_path):
+        with pytest.raises(CommandError, match="holds none of"):
+            train("--data", tmp_path)
+
+    def test_the_classifier_needs_a_trunk_first(self, data_folder, narrow_parameters, tmp_path):
+        with pytest.raises(CommandError, match="Run --stage outline first"):
+            train(
+                "--data", data_folder, "--out", tmp_path / "o", "--stage", "classifier", "--params", narrow_parameters
+            )
+
+    @pytest.mark.parametrize("limit", [0, -1])
+    def test_a_limit_below_one_is_refused(self, tmp_path, limit):
+        with pytest.raises(CommandError, match="at least 1"):
+            train("--data", tmp_path, "--limit", limit)
+
+
+class TestParameters:
+    def test_the_shipped_file_is_read(self):
+        parameters = load_parameters()
+        assert parameters.outline.phases
+        assert parameters.classifier.phases
+
+    @pytest.mark.parametrize("text", ["", "seed: 0", "[]", "seed: {", "seed: 0\nsplits: {unknown: 1}"])
+    def test_a_bad_file_is_named(self, tmp_path, text):
+        (tmp_path / "p.yaml").write_text(text)
+        with pytest.raises(TrainingDataError, match=r"p\.yaml cannot be used"):
+            load_parameters(tmp_path / "p.yaml")
+
+    def test_a_quick_look_is_quick(self):
+        parameters = limited(load_parameters(), limit=3)
+        assert max(phase.steps for phase in (*parameters.outline.phases, *parameters.classifier.phases)) == 3
+        assert parameters.seed == replace(parameters).seed
