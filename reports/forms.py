@@ -1,9 +1,14 @@
 """The forms of a report: the draft's text, and the confirmation of a signature."""
 
+import unicodedata
+
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from reports.models import Report
+
+# What a letter can print; more is a slip of the keyboard or of the clipboard.
+MAX_LINES = 500
 
 
 class ImpressionField(forms.CharField):
@@ -38,12 +43,12 @@ class DraftForm(forms.ModelForm):
         }
 
     def clean_findings_text(self) -> str:
-        """Browsers send line ends as CRLF; one kind is stored, so that equal texts are equal."""
-        return _one_kind_of_line_ends(self.cleaned_data["findings_text"])
+        """Return the text as it is stored."""
+        return _plain_text(self.cleaned_data["findings_text"])
 
     def clean_impression(self) -> str:
-        """As for the findings."""
-        return _one_kind_of_line_ends(self.cleaned_data["impression"])
+        """Return the text as it is stored."""
+        return _plain_text(self.cleaned_data["impression"])
 
 
 class SignForm(forms.Form):
@@ -57,5 +62,12 @@ class SignForm(forms.Form):
     )
 
 
-def _one_kind_of_line_ends(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _plain_text(text: str) -> str:
+    """Return the text with one kind of line end and without control characters, so that equal texts are equal."""
+    unified = text.replace("\r\n", "\n").replace("\r", "\n")
+    if unified.count("\n") >= MAX_LINES:
+        raise forms.ValidationError(
+            _("This text has more than %(count)d lines, which no letter can print. Please shorten it.")
+            % {"count": MAX_LINES}
+        )
+    return "".join(c for c in unified if c in "\n\t" or unicodedata.category(c) != "Cc")

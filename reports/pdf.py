@@ -4,9 +4,12 @@ import base64
 import functools
 import hashlib
 import io
+import logging
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
@@ -25,6 +28,12 @@ PICTURE_SIDE_PX = 960
 MAX_PICTURED_SLICES = 12
 CREATION_DATE = b"(D:20000101000000+00'00')"
 
+# Nobody waits longer than this for a signature; a text of the allowed length takes about a second.
+MAX_RENDER_S = 20
+# A "word" of more letters than a line holds would run off the paper.
+LONGEST_WORD = re.compile(r"(\S{50})(?=\S)")
+
+logger = logging.getLogger(__name__)
 _lock = threading.Lock()
 
 
@@ -89,8 +98,9 @@ def render_pdf(content: ReportContent, *, pictures: Mapping[int, Pictures]) -> b
     """
     # Half a second of imports that only the one request in a thousand needs which signs a report.
     from reportlab import rl_config
+    from reportlab.platypus.doctemplate import LayoutError
     from xhtml2pdf import pisa
-    from xhtml2pdf.config.resources import ResourceAccessPolicy
+    from xhtml2pdf.config.resources import RenderLimitError, ResourceAccessPolicy
 
     if content.signature is None:
         raise ValueError("Only a signed content is printed. Received: signature=None.")
@@ -108,32 +118,56 @@ def render_pdf(content: ReportContent, *, pictures: Mapping[int, Pictures]) -> b
         "reports/pdf.html",
         {
             "content": content,
+            "clinical_question": _lines(content.study.clinical_question),
+            "findings": _lines(content.findings_text) or ["\u2013"],
+            "impression": _lines(content.impression),
             "pictured": [slice_ for slice_ in pictured_slices(content) if slice_.number in pictures],
             "is_shortened": len(content.analysed_slices) > len(pictures),
         },
     )
     target = io.BytesIO()
+    failure = PdfError(
+        _("The PDF could not be made, so nothing was signed. Please shorten the text, or tell your administrator.")
+    )
+    # The renderer's warnings quote the text that it prints, and logs carry no text of a report.
+    logging.getLogger("xhtml2pdf").setLevel(logging.CRITICAL)
     with _lock:
-        # Otherwise ReportLab writes the time of day and a random identifier into the file.
-        rl_config.invariant = 1
-        status = pisa.CreatePDF(
-            html,
-            dest=target,
-            encoding="utf-8",
-            link_callback=resolve,
-            resource_policy=ResourceAccessPolicy.server(None, allow_remote=False),
-        )
+        # Otherwise ReportLab writes the time of day and a random identifier into the file, and pictures as text.
+        rl_config.invariant, rl_config.useA85 = 1, 0
+        try:
+            status = pisa.CreatePDF(
+                html,
+                dest=target,
+                encoding="utf-8",
+                link_callback=resolve,
+                resource_policy=ResourceAccessPolicy.server(None, allow_remote=False, max_render_seconds=MAX_RENDER_S),
+            )
+        except (LayoutError, RenderLimitError) as error:
+            # Neither the message nor the chain is passed on: both quote the text.
+            logger.error("The PDF of report %s was given up: %s.", content.report_id, type(error).__name__)
+            raise failure from None
     pdf = target.getvalue()
     if status.err or not pdf.startswith(b"%PDF-"):
-        raise PdfError(_("The PDF could not be made, so nothing was signed. Please tell your administrator."))
+        logger.error("The PDF of report %s failed with %d errors.", content.report_id, status.err)
+        raise failure
     # Of equal length, so that the file's table of offsets stays right.
-    return pdf.replace(CREATION_DATE, content.signature.at.strftime("(D:%Y%m%d%H%M%S+00'00')").encode())
+    created_at = content.signature.at.astimezone(UTC)
+    return pdf.replace(CREATION_DATE, created_at.strftime("(D:%Y%m%d%H%M%S+00'00')").encode())
 
 
 def unprintable_characters(text: str) -> str:
     """Return the characters of ``text`` that the PDF's font cannot draw, each once and in order of appearance."""
     known = _known_characters()
     return "".join(dict.fromkeys(c for c in text if ord(c) not in known and not c.isspace()))
+
+
+def _lines(text: str) -> list[str]:
+    """Split a text into the lines it is printed as, an empty one for each gap between paragraphs.
+
+    Each becomes a paragraph of its own: one paragraph of ten thousand forced line breaks takes the renderer minutes.
+    """
+    lines = [LONGEST_WORD.sub(r"\1 ", line.strip()) for line in text.strip().splitlines()]
+    return [line for line, previous in zip(lines, ["", *lines], strict=False) if line or previous]
 
 
 @functools.cache

@@ -318,7 +318,9 @@ def _unprintable(report: Report) -> str:
         report.findings_text,
         report.impression,
     )
-    return " ".join(unprintable_characters("".join(texts)))
+    missing = unprintable_characters("".join(texts))
+    # Invisible ones are named, because a direction mark would turn the sentence around that tells of it.
+    return " ".join(character if character.isprintable() else f"U+{ord(character):04X}" for character in missing)
 
 
 def _picture(request: HttpRequest, report: Report, stored: Any) -> HttpResponse:

@@ -13,6 +13,7 @@ from pypdf import PdfReader
 from accounts.models import User
 from ml.inference import FindingResult
 from reports.models import Report
+from studies.models import Patient
 from tests.factories import DoctorFactory, PatientFactory, ReportFactory, StudyFactory, UserFactory
 
 CARD = {
@@ -59,23 +60,26 @@ def reader() -> User:
 
 
 @pytest.fixture
-def draft(doctor: User, reader: User) -> Report:
+def patient(doctor: User, reader: User) -> Patient:
+    """A record of the doctor's hospital, tied to the patient's log-in."""
+    return PatientFactory(created_by=doctor, user=reader)
+
+
+@pytest.fixture
+def draft(doctor: User, patient: Patient) -> Report:
     """The system's draft about a patient who has a log-in."""
-    patient = PatientFactory(created_by=doctor, user=reader)
     return ReportFactory(study=StudyFactory(created_by=doctor, patient=patient))
 
 
 @pytest.fixture
-def signed(doctor: User, reader: User) -> Report:
+def signed(doctor: User, patient: Patient) -> Report:
     """A signed report that the patient does not see yet."""
-    patient = PatientFactory(created_by=doctor, user=reader)
     return ReportFactory(study=StudyFactory(created_by=doctor, patient=patient), is_signed=True)
 
 
 @pytest.fixture
-def released(doctor: User, reader: User) -> Report:
+def released(doctor: User, patient: Patient) -> Report:
     """A released report."""
-    patient = PatientFactory(created_by=doctor, user=reader)
     return ReportFactory(study=StudyFactory(created_by=doctor, patient=patient), is_released=True)
 
 
