@@ -36,16 +36,30 @@ class Scored:
     area_scale: float = 1.0
 
 
-def score_nodules(model: Model, slices: Sequence[NoduleSlice]) -> list[Scored]:
-    """Outline nodule crops."""
-    return [
-        Scored(
-            probability=model.outline(read_grey(one.image), scale="crop").astype(np.float16),
-            mask=read_grey(one.mask) >= MASK_THRESHOLD,
-            group=one.patient,
-        )
-        for one in slices
-    ]
+@dataclass(frozen=True)
+class Rated:
+    """A nodule slice with its malignancy evidence: pooled logit, log area, truth and patient."""
+
+    logit: float
+    log_area: float
+    is_malignant: bool
+    patient: str
+
+
+def score_nodules(model: Model, slices: Sequence[NoduleSlice]) -> tuple[list[Scored], list[Rated]]:
+    """Outline nodule crops, and collect the malignancy evidence of those rated benign (1-2) or malignant (4-5).
+
+    The evidence is taken over the true mask, so that it judges malignancy and not the outline once more.
+    """
+    scored, rated = [], []
+    for one in slices:
+        mask = read_grey(one.mask) >= MASK_THRESHOLD
+        outline, malignancy = model.outline_maps(stretch(read_grey(one.image)))
+        scored.append(Scored(probability=outline.astype(np.float16), mask=mask, group=one.patient))
+        if one.is_malignant is not None and mask.any():
+            logit, log_area = pooled_logit(malignancy, mask=mask), math.log(float(mask.sum()))
+            rated.append(Rated(logit=logit, log_area=log_area, is_malignant=one.is_malignant, patient=one.patient))
+    return scored, rated
 
 
 def score_slices(model: Model, slices: Sequence[WholeSlice]) -> list[Scored]:
@@ -74,16 +88,23 @@ def _scored_slice(model: Model, pixels: np.ndarray, *, mask: np.ndarray, group: 
     )
 
 
+def pieces(scored: Scored, *, outline: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the connected pieces at or above a threshold, labels (H, W) from 1, and their sizes (0 for the rest)."""
+    labels, _ = ndimage.label(scored.probability >= outline, structure=np.ones((3, 3)))
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return labels, sizes
+
+
 def predicted_mask(scored: Scored, *, thresholds: Thresholds) -> tuple[np.ndarray, int]:
     """Return the outlined mask (H, W) and the number of findings in it, small ones dropped as serving drops them."""
-    labels, count = ndimage.label(scored.probability >= thresholds.outline, structure=np.ones((3, 3)))
-    if not count:
-        return labels > 0, 0
-    sizes = np.bincount(labels.ravel())
-    minimum = max(1, round(thresholds.minimum_area_px * scored.area_scale))
-    kept = np.flatnonzero(sizes >= minimum)
-    kept = kept[kept > 0]
-    return np.isin(labels, kept), len(kept)
+    labels, sizes = pieces(scored, outline=thresholds.outline)
+    is_kept = sizes >= _minimum_area(scored, minimum_area_px=thresholds.minimum_area_px)
+    return is_kept[labels], int(is_kept.sum())
+
+
+def _minimum_area(scored: Scored, *, minimum_area_px: int) -> int:
+    return max(1, round(minimum_area_px * scored.area_scale))
 
 
 def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -103,45 +124,38 @@ def choose_thresholds(
     without = [*normals, *(one for one in slices if not one.mask.any())]
     best, best_value = Thresholds(outline=0.5, minimum_area_px=12, malignant=malignant), -math.inf
     for outline in OUTLINE_THRESHOLDS:
-        for area in MINIMUM_AREAS_PX:
-            thresholds = Thresholds(outline=outline, minimum_area_px=area, malignant=malignant)
-            value = _mean_dice(nodules, thresholds) + _mean_dice(with_tumour, thresholds)
-            if without:
-                value -= FALSE_POSITIVE_COST * float(
-                    np.mean([predicted_mask(o, thresholds=thresholds)[1] for o in without])
-                )
-            if value > best_value:
-                best, best_value = thresholds, value
+        values = np.zeros(len(MINIMUM_AREAS_PX))
+        for pictures in (nodules, with_tumour):
+            if pictures:
+                values += np.mean([_dice_by_area(one, outline=outline) for one in pictures], axis=0)
+        if without:
+            values -= FALSE_POSITIVE_COST * np.mean([_count_by_area(one, outline=outline) for one in without], axis=0)
+        place = int(np.argmax(values))
+        if values[place] > best_value:
+            area = MINIMUM_AREAS_PX[place]
+            best = Thresholds(outline=outline, minimum_area_px=area, malignant=malignant)
+            best_value = float(values[place])
     return best
 
 
-def _mean_dice(pictures: Sequence[Scored], thresholds: Thresholds) -> float:
-    if not pictures:
-        return 0.0
-    return float(np.mean([dice(predicted_mask(one, thresholds=thresholds)[0], one.mask) for one in pictures]))
+def _dice_by_area(scored: Scored, *, outline: float) -> list[float]:
+    """Return the Dice of a picture for each of the smallest areas that are tried."""
+    labels, sizes = pieces(scored, outline=outline)
+    hits = np.bincount(labels[scored.mask], minlength=len(sizes))
+    hits[0] = 0
+    truth = int(np.count_nonzero(scored.mask))
+    dices = []
+    for area in MINIMUM_AREAS_PX:
+        is_kept = sizes >= _minimum_area(scored, minimum_area_px=area)
+        total = int(sizes[is_kept].sum()) + truth
+        dices.append(1.0 if not total else 2.0 * float(hits[is_kept].sum()) / total)
+    return dices
 
 
-@dataclass(frozen=True)
-class Rated:
-    """A nodule slice with its malignancy evidence: pooled logit, log area, truth and patient."""
-
-    logit: float
-    log_area: float
-    is_malignant: bool
-    patient: str
-
-
-def rate_nodules(model: Model, slices: Sequence[NoduleSlice]) -> list[Rated]:
-    """Return the malignancy evidence of every slice rated benign (1-2) or malignant (4-5), over its true mask."""
-    rated = []
-    for one in slices:
-        mask = read_grey(one.mask) >= MASK_THRESHOLD
-        if one.is_malignant is None or not mask.any():
-            continue
-        logit = pooled_logit(model.outline_maps(stretch(read_grey(one.image)))[1], mask=mask)
-        log_area = math.log(float(mask.sum()))
-        rated.append(Rated(logit=logit, log_area=log_area, is_malignant=one.is_malignant, patient=one.patient))
-    return rated
+def _count_by_area(scored: Scored, *, outline: float) -> list[int]:
+    """Return the number of findings of a picture for each of the smallest areas that are tried."""
+    _, sizes = pieces(scored, outline=outline)
+    return [int((sizes >= _minimum_area(scored, minimum_area_px=area)).sum()) for area in MINIMUM_AREAS_PX]
 
 
 def calibrate_malignancy(rated: Sequence[Rated]) -> tuple[MalignancyCalibration, float]:

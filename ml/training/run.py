@@ -268,11 +268,10 @@ def finish(
         labels = np.array([one.label for one in valid_images])
         settings = replace(settings, temperature=classifying.fit_temperature(logits, labels=labels))
     seen = identities(without_conflicts(sets.chest_split("train")))
-    calibration, malignant = measuring.calibrate_malignancy(
-        measuring.rate_nodules(model, sets.outline.nodules["valid"][:limit])
-    )
+    valid_nodules, valid_rated = measuring.score_nodules(model, sets.outline.nodules["valid"][:limit])
+    calibration, malignant = measuring.calibrate_malignancy(valid_rated)
     thresholds = measuring.choose_thresholds(
-        nodules=measuring.score_nodules(model, evenly_spread(sets.outline.nodules["valid"], count=limit or 250)),
+        nodules=valid_nodules,
         slices=measuring.score_slices(model, sets.outline.slices["valid"][:limit]),
         normals=measuring.score_normals(model, unseen_normals(valid_images, seen=seen)[:limit]),
         malignant=malignant,
@@ -285,11 +284,12 @@ def finish(
     figures = measuring.class_figures(
         images=judged, probabilities=measuring.classify_all(model, judged), seen=seen, seed=parameters.seed
     )
+    test_nodules, test_rated = measuring.score_nodules(model, sets.outline.nodules["test"][:limit])
     figures |= measuring.outline_figures(
-        nodules=measuring.score_nodules(model, sets.outline.nodules["test"][:limit]),
+        nodules=test_nodules,
         slices=measuring.score_slices(model, sets.outline.slices["test"][:limit]),
         normals=measuring.score_normals(model, unseen_normals(sets.chest_split("test"), seen=seen)[:limit]),
-        rated=measuring.rate_nodules(model, sets.outline.nodules["test"][:limit]),
+        rated=test_rated,
         calibration=calibration,
         thresholds=thresholds,
         seed=parameters.seed,
