@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -9,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.db import models
 from django.utils import timezone
+from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Role, User
@@ -70,6 +72,8 @@ class SlicesForm(forms.Form):
     def __init__(self, *args: Any, refusal: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if refusal:
+            # What did arrive is a part at best.
+            self.files = MultiValueDict()
             self.fields["slices"].error_messages["required"] = refusal
 
     @property
@@ -125,7 +129,18 @@ class PatientForm(forms.ModelForm):
         return NewPatient(**self.cleaned_data)
 
 
-class KnownPatientField(forms.ModelChoiceField):
+class RowField(forms.ModelChoiceField):
+    """A choice among rows with a UUID, in which nonsense is one more row that is not on offer."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the row, or None for the empty entry. Raises ``ValidationError`` for anything not on offer."""
+        try:
+            return super().to_python(value)
+        except ValidationError as error:
+            raise ValidationError(self.error_messages["invalid_choice"], code="invalid_choice") from error
+
+
+class KnownPatientField(RowField):
     """A choice among known patients in which the empty entry is an answer too: a new patient."""
 
     def validate(self, value: Any) -> None:
@@ -182,12 +197,15 @@ class StudyForm(SlicesForm):
     field_order = ["patient", *PatientForm.Meta.fields, "study_date", "clinical_question", "slices"]
     needed_of_a_new_patient = ("record_number", "family_name", "given_name", "birth_date")
 
-    def __init__(self, *args: Any, doctor: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, doctor: User, patient_id: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.doctor = doctor
         field = self.fields["patient"]
         assert isinstance(field, forms.ModelChoiceField)  # noqa: S101 - narrows the type
         field.queryset = Patient.objects.visible_to(doctor)
+        # A patient whom the doctor does not see is as if none were named.
+        with suppress(ValidationError):
+            self.initial["patient"] = field.clean(patient_id)
         for name in self.needed_of_a_new_patient:
             self.fields[name].required = not self.is_for_known_patient
 
@@ -256,7 +274,7 @@ class StudyForm(SlicesForm):
 class ShareForm(forms.Form):
     """Gives a colleague of the same hospital access to a study."""
 
-    colleague = forms.ModelChoiceField(
+    colleague = RowField(
         label=_("Colleague"),
         queryset=User.objects.none(),
         empty_label=_("Please choose"),

@@ -30,8 +30,8 @@ def figures_of(model_version: str) -> tuple[Figure, ...]:
     """
     try:
         card = read_card(model_directory())
-    except ModelFileError:
-        logger.exception("The model card cannot be read.")
+    except ModelFileError as error:
+        logger.warning("The model card cannot be read: %s", error)
         return ()
     figures = card.get("figures")
     if card.get("version") != model_version or not isinstance(figures, Mapping):

@@ -6,9 +6,12 @@ register = template.Library()
 
 
 @register.filter
-def percent(share: float | None) -> str:
-    """Return a share in [0, 1] as whole percent, never rounded to certainty: ``<1 %`` and ``>99 %`` at the ends."""
-    if share is None:
+def percent(share: object) -> str:
+    """Return a share in [0, 1] as whole percent, never rounded to certainty: ``<1 %`` and ``>99 %`` at the ends.
+
+    What is no number (an answer of a model without that threshold) becomes a dash.
+    """
+    if not isinstance(share, int | float):
         return "–"
     if 0 < share < 0.005:
         return "<1 %"

@@ -18,7 +18,7 @@ from studies.forms import ClaimForm
 def claim_record(request: HttpRequest) -> HttpResponseBase:
     """Show the form; tie the record to the person if everything matches. Wrong guesses all get the same sentence."""
     user = current_user(request)
-    form = ClaimForm(request.POST or None)
+    form = ClaimForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
             patient = claims.claim_record(user, **form.cleaned_data)

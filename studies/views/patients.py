@@ -34,7 +34,7 @@ def patient_list(request: HttpRequest) -> HttpResponseBase:
 def patient_create(request: HttpRequest) -> HttpResponseBase:
     """Make a record without a study."""
     doctor = current_user(request)
-    form = PatientForm(request.POST or None, doctor=doctor)
+    form = PatientForm(request.POST if request.method == "POST" else None, doctor=doctor)
     if form.is_valid():
         try:
             patient = create_patient(form.new_patient, doctor=doctor)
@@ -70,7 +70,7 @@ def patient_edit(request: HttpRequest, patient_id: uuid.UUID) -> HttpResponseBas
     patient = get_object_or_404(Patient.objects.visible_to(doctor), id=patient_id)
     if not patient.can_be_changed_by(doctor):
         raise PermissionDenied(_("You may read this record, but not change it."))
-    form = PatientForm(request.POST or None, instance=patient, doctor=doctor)
+    form = PatientForm(request.POST if request.method == "POST" else None, instance=patient, doctor=doctor)
     if form.is_valid():
         form.save()
         AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=patient)

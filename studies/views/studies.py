@@ -70,8 +70,9 @@ def study_create(request: HttpRequest) -> HttpResponseBase:
                 messages.success(request, _("The study is received."))
                 return redirect("studies:study_detail", study_id=study.id)
     else:
-        patient = request.GET.get("patient", "")
-        form = StudyForm(doctor=doctor, initial={"patient": patient, "study_date": timezone.localdate()})
+        form = StudyForm(
+            doctor=doctor, patient_id=request.GET.get("patient", ""), initial={"study_date": timezone.localdate()}
+        )
     return render(request, "studies/study_create.html", {"form": form}, status=400 if form.errors else 200)
 
 
@@ -138,7 +139,7 @@ def study_share(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     """Give a colleague of the same hospital access."""
     doctor = current_user(request)
     study = _changeable_study(doctor, study_id)
-    form = ShareForm(request.POST or None, study=study, doctor=doctor)
+    form = ShareForm(request.POST if request.method == "POST" else None, study=study, doctor=doctor)
     if form.is_valid():
         colleague = form.cleaned_data["colleague"]
         try:
@@ -169,7 +170,6 @@ def analysis_rerun(request: HttpRequest, analysis_id: uuid.UUID) -> HttpResponse
         messages.warning(request, str(error))
     else:
         AccessEvent.record(request, action=AccessEvent.Action.CREATED, target=analysis)
-        messages.success(request, _("The slice waits to be analysed again."))
     return redirect(_address_of_slice(image))
 
 
