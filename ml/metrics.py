@@ -1,7 +1,8 @@
 """Figures with 95 % bootstrap intervals over groups (patients), in NumPy alone.
 
 Every statistic takes weights, because a bootstrap sample of groups is nothing but a weight for each picture: how often
-its group was drawn. Definitions follow scikit-learn's, and the tests hold them to it.
+its group was drawn; and it takes many samples at once, a row each, because
+a thousand calls would take seconds. Definitions follow scikit-learn's, and the tests hold them to it.
 """
 
 import math
@@ -13,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
-Statistic = Callable[[FloatArray], float]
+# Weights (samples, n) in, one value a sample out.
+Statistic = Callable[[FloatArray], FloatArray]
 BOOTSTRAP_SAMPLES: Final = 1000
 CALIBRATION_BINS: Final = 15
+SAMPLES_AT_ONCE: Final = 100
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,19 @@ class Resamples:
         """The statistic of all ``count`` pictures and its interval (percentiles 2.5 and 97.5 of the samples)."""
         if not count:
             return Figure(None, None, None)
-        return _figure_of(np.array([statistic(row) for row in (np.ones(count), *self.weights)]))
+        return _figure_of(self.values(statistic, count=count))
+
+    def values(self, statistic: Statistic, *, count: int) -> FloatArray:
+        """The statistic of all pictures, then of every sample; in portions, so that memory stays small."""
+        weights = np.concatenate([np.ones((1, count)), self.weights])
+        portions = [weights[start : start + SAMPLES_AT_ONCE] for start in range(0, len(weights), SAMPLES_AT_ONCE)]
+        return np.concatenate([statistic(portion) for portion in portions])
 
 
 def mean_figure(values: Sequence[float] | FloatArray, *, resamples: Resamples) -> Figure:
     """The mean of one value a picture."""
     array = np.asarray(values, float)
-    return resamples.figure(lambda weights: _ratio(float(weights @ array), float(weights.sum())), count=len(array))
+    return resamples.figure(lambda weights: _ratios(weights @ array, weights.sum(axis=1)), count=len(array))
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------
@@ -110,19 +119,19 @@ def classification_figures(
         )
     guesses = scores.argmax(axis=1) if len(truth) else truth
     resamples = Resamples.over_groups(groups, seed=seed)
-    # Row 0 weighs every picture once; the others are the bootstrap samples.
-    weights = np.concatenate([np.ones((1, len(truth))), resamples.weights])
     cells = np.zeros((len(truth), classes * classes))
     cells[np.arange(len(truth)), truth * classes + guesses] = 1.0
+    weights = np.concatenate([np.ones((1, len(truth))), resamples.weights])
     rates = per_class_rates((weights @ cells).reshape(-1, classes, classes))
     rankings = [Ranking(truth == index, scores[:, index]) for index in range(classes)]
     areas = {
-        key: np.array([[getattr(ranking, name)(row) for ranking in rankings] for row in weights])
-        for key, name in (("auc", "roc_auc"), ("pr_auc", "average_precision"))
+        "auc": np.stack([resamples.values(ranking.roc_aucs, count=len(truth)) for ranking in rankings], axis=1),
+        "pr_auc": np.stack(
+            [resamples.values(ranking.average_precisions, count=len(truth)) for ranking in rankings], axis=1
+        ),
     }
-    hits = (truth == guesses).astype(float)
     figures: dict[str, Any] = {
-        "accuracy": mean_figure(hits, resamples=resamples),
+        "accuracy": mean_figure((truth == guesses).astype(float), resamples=resamples),
         "balanced_accuracy": _figure_of(_nan_means(rates["recall"])),
         "macro_precision": _figure_of(_nan_means(rates["precision"])),
         "macro_recall": _figure_of(_nan_means(rates["recall"])),
@@ -130,7 +139,7 @@ def classification_figures(
         "macro_f1": _figure_of(_nan_means(rates["f1"])),
         "macro_auc": _figure_of(_nan_means(areas["auc"])),
         "macro_pr_auc": _figure_of(_nan_means(areas["pr_auc"])),
-        "ece": resamples.figure(lambda row: calibration_error(truth, scores, weights=row), count=len(truth)),
+        "ece": resamples.figure(lambda rows: calibration_errors(truth, scores, weights=rows), count=len(truth)),
     }
     result: dict[str, Any] = {name: figure.to_json() for name, figure in figures.items()}
     result["per_class"] = {
@@ -146,35 +155,25 @@ def classification_figures(
 
 
 def calibration_bins(
-    labels: NDArray[np.int_],
-    probabilities: FloatArray,
-    *,
-    weights: FloatArray | None = None,
-    bins: int = CALIBRATION_BINS,
-) -> FloatArray:
-    """Weight, mean confidence and accuracy of each bin (bins, 3), by the probability of the guessed class."""
+    labels: NDArray[np.int_], probabilities: FloatArray, *, weights: FloatArray, bins: int = CALIBRATION_BINS
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Weight, summed confidence and summed correctness of each bin, each (samples, bins), by the guessed class.
+
+    ``weights`` (samples, n).
+    """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
-    share = np.ones(len(labels)) if weights is None else weights
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    mass = np.bincount(place, weights=share, minlength=bins)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean_confidence = np.bincount(place, weights=share * confidence, minlength=bins) / mass
-        accuracy = np.bincount(place, weights=share * correct, minlength=bins) / mass
-    return np.stack([mass, mean_confidence, accuracy], axis=1)
+    member = np.zeros((len(labels), bins))
+    member[np.arange(len(labels)), np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)] = 1.0
+    return weights @ member, weights @ (member * confidence[:, None]), weights @ (member * correct[:, None])
 
 
-def calibration_error(
-    labels: NDArray[np.int_],
-    probabilities: FloatArray,
-    *,
-    weights: FloatArray | None = None,
-    bins: int = CALIBRATION_BINS,
-) -> float:
-    """Expected calibration error (Guo et al. 2017): how far confidence and accuracy part, weighted over equal bins."""
-    table = calibration_bins(labels, probabilities, weights=weights, bins=bins)
-    filled = table[table[:, 0] > 0]
-    return _ratio(float(filled[:, 0] @ np.abs(filled[:, 1] - filled[:, 2])), float(filled[:, 0].sum()))
+def calibration_errors(
+    labels: NDArray[np.int_], probabilities: FloatArray, *, weights: FloatArray, bins: int = CALIBRATION_BINS
+) -> FloatArray:
+    """Expected calibration error (Guo et al. 2017) of each sample (samples,): how far confidence and accuracy part."""
+    mass, confidence, correct = calibration_bins(labels, probabilities, weights=weights, bins=bins)
+    return _ratios(np.abs(confidence - correct).sum(axis=1), mass.sum(axis=1))
 
 
 # --- ranking ----------------------------------------------------------------------------------------------------------
@@ -192,42 +191,50 @@ class Ranking:
         self._ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1) if len(ordered) else np.zeros(0, int)
         self._ordered = ordered
 
-    def _cumulated(self, weights: FloatArray | None) -> tuple[FloatArray, FloatArray]:
-        share = np.ones(len(self._order)) if weights is None else weights[self._order]
-        return np.cumsum(share * self._positive)[self._ends], np.cumsum(share * (1 - self._positive))[self._ends]
+    def _cumulated(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Weight of positives and of negatives at or above every threshold, (samples, thresholds)."""
+        share = weights[:, self._order]
+        positive = share * self._positive
+        return np.cumsum(positive, axis=1)[:, self._ends], np.cumsum(share - positive, axis=1)[:, self._ends]
 
-    def roc_auc(self, weights: FloatArray | None = None) -> float:
-        """Area under the ROC curve; NaN where only one kind has weight."""
-        hits, misses = (np.concatenate([[0.0], part]) for part in self._cumulated(weights))
-        if len(hits) == 1 or hits[-1] <= 0 or misses[-1] <= 0:
-            return math.nan
-        area = float(np.sum(np.diff(misses) * (hits[1:] + hits[:-1]) / 2))
-        return area / float(hits[-1] * misses[-1])
+    def roc_aucs(self, weights: FloatArray) -> FloatArray:
+        """Area under the ROC curve of every sample (samples,); NaN where only one kind has weight."""
+        hits, misses = (np.pad(part, ((0, 0), (1, 0))) for part in self._cumulated(weights))
+        areas = np.sum(np.diff(misses, axis=1) * (hits[:, 1:] + hits[:, :-1]) / 2, axis=1)
+        return _ratios(areas, hits[:, -1] * misses[:, -1])
 
-    def average_precision(self, weights: FloatArray | None = None) -> float:
-        """Area under the precision-recall curve as the step-wise sum; NaN without positives."""
+    def average_precisions(self, weights: FloatArray) -> FloatArray:
+        """Area under the precision-recall curve as the step-wise sum (samples,); NaN without positives."""
         hits, misses = self._cumulated(weights)
-        if not len(hits) or hits[-1] <= 0:
-            return math.nan
         flagged = hits + misses
         precision = np.divide(hits, flagged, out=np.zeros_like(hits), where=flagged > 0)
-        return float(np.sum(np.diff(np.concatenate([[0.0], hits])) * precision) / hits[-1])
+        steps = np.diff(np.pad(hits, ((0, 0), (1, 0))), axis=1)
+        return _ratios(np.sum(steps * precision, axis=1), hits[:, -1] if hits.shape[1] else np.zeros(len(hits)))
+
+    def roc_auc(self) -> float:
+        return float(self.roc_aucs(self._once())[0])
+
+    def average_precision(self) -> float:
+        return float(self.average_precisions(self._once())[0])
+
+    def _once(self) -> FloatArray:
+        return np.ones((1, len(self._order)))
 
     def roc_points(self) -> tuple[FloatArray, FloatArray]:
         """False-positive and true-positive rates from (0, 0) to (1, 1)."""
-        hits, misses = (np.concatenate([[0.0], part]) for part in self._cumulated(None))
+        hits, misses = (np.pad(part[0], (1, 0)) for part in self._cumulated(self._once()))
         return misses / max(misses[-1], 1e-12), hits / max(hits[-1], 1e-12)
 
     def pr_points(self) -> tuple[FloatArray, FloatArray]:
         """Recall and precision at every threshold."""
-        hits, misses = self._cumulated(None)
+        hits, misses = (part[0] for part in self._cumulated(self._once()))
         return hits / max(hits[-1], 1e-12), hits / np.maximum(hits + misses, 1e-12)
 
 
 def auc_figure(is_positive: Sequence[bool], scores: Sequence[float], *, resamples: Resamples) -> Figure:
     """ROC-AUC of a yes/no question with its interval."""
     ranking = Ranking(np.asarray(is_positive, bool), np.asarray(scores, float))
-    return resamples.figure(ranking.roc_auc, count=len(is_positive))
+    return resamples.figure(ranking.roc_aucs, count=len(is_positive))
 
 
 # --- outlines ---------------------------------------------------------------------------------------------------------
@@ -268,8 +275,8 @@ def _figure_of(values: FloatArray) -> Figure:
     return Figure(float(values[0]), float(low), float(high))
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else math.nan
+def _ratios(part: FloatArray, whole: FloatArray) -> FloatArray:
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
 def _rounded(value: float | None) -> float | None:

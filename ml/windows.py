@@ -28,3 +28,25 @@ WINDOWS: Final[Mapping[str, Window]] = {
     "soft_tissue": Window("soft_tissue", 40.0, 400.0),
     "wide": Window("wide", -100.0, 1900.0),
 }
+
+# Where a chest's own greys lie on the scale, as anchors for pictures whose HU are lost.
+_LUNG_HU, _SOFT_TISSUE_HU = -850.0, 40.0
+
+
+def simulate_window(pixels: NDArray[np.uint8], *, window: Window) -> NDArray[np.uint8]:
+    """A wide-window slice uint8 (H,W) as it would look in another window.
+
+    The Hounsfield scale is laid through the picture's own lung and soft-tissue greys (the medians of what lies below
+    and above their midpoint in the middle of the picture), so it is an estimate; a picture that shows lung as plain
+    black has lost what lies there and comes back changed little.
+    """
+    height, width = pixels.shape
+    middle = pixels[height // 5 : height - height // 5, width // 5 : width - width // 5].astype(np.float32)
+    cut = (float(np.percentile(middle, 5)) + float(np.percentile(middle, 90))) / 2
+    lung = float(np.median(middle[middle <= cut]))
+    above = middle[middle > cut]
+    soft_tissue = float(np.median(above)) if above.size else lung
+    if soft_tissue - lung < 8:
+        return pixels.copy()
+    scale = (_SOFT_TISSUE_HU - _LUNG_HU) / (soft_tissue - lung)
+    return window.apply((pixels.astype(np.float32) - np.float32(lung)) * np.float32(scale) + np.float32(_LUNG_HU))

@@ -10,7 +10,7 @@ from ml.metrics import (
     Ranking,
     Resamples,
     auc_figure,
-    calibration_error,
+    calibration_errors,
     classification_figures,
     confusion_matrix,
     dice,
@@ -57,14 +57,14 @@ def test_rates_are_those_of_scikit_learn(sample, sklearn_metrics):
 def test_areas_are_those_of_scikit_learn(sample, sklearn_metrics):
     labels, probabilities, weights = sample
     for index in range(4):
-        ranking = Ranking(labels == index, probabilities[:, index])
-        for share in (None, weights):
-            roc = sklearn_metrics.roc_auc_score(labels == index, probabilities[:, index], sample_weight=share)
-            precision = sklearn_metrics.average_precision_score(
-                labels == index, probabilities[:, index], sample_weight=share
-            )
-            assert ranking.roc_auc(share) == pytest.approx(roc)
-            assert ranking.average_precision(share) == pytest.approx(precision)
+        is_positive, scores = labels == index, probabilities[:, index]
+        ranking = Ranking(is_positive, scores)
+        rows = np.stack([np.ones(200), weights])
+        roc, precision = ranking.roc_aucs(rows), ranking.average_precisions(rows)
+        for row, share in enumerate((None, weights)):
+            assert roc[row] == pytest.approx(sklearn_metrics.roc_auc_score(is_positive, scores, sample_weight=share))
+            expected = sklearn_metrics.average_precision_score(is_positive, scores, sample_weight=share)
+            assert precision[row] == pytest.approx(expected)
 
 
 def test_overall_figures_are_those_of_scikit_learn(sample, sklearn_metrics):
@@ -151,12 +151,13 @@ def test_curves_begin_and_end_where_they_must():
     assert precision[0] == 1
 
 
-def test_calibration_error_by_hand():
+@pytest.mark.parametrize(("confidence", "expected"), [(0.9, 0.15), (0.75, 0.0), (1.0, 0.25)])
+def test_calibration_error_by_hand(confidence, expected):
     labels = np.array([0, 0, 0, 1])
-    confident = np.tile([0.9, 0.1], (4, 1))
-    assert calibration_error(labels, confident) == pytest.approx(0.15)
-    assert calibration_error(labels, np.tile([0.75, 0.25], (4, 1))) == pytest.approx(0.0)
-    assert calibration_error(labels, np.tile([1.0, 0.0], (4, 1))) == pytest.approx(0.25)
+    probabilities = np.tile([confidence, 1 - confidence], (4, 1))
+    assert calibration_errors(labels, probabilities, weights=np.ones((1, 4))) == pytest.approx([expected])
+    only_right = np.array([[1.0, 1.0, 1.0, 0.0]])
+    assert calibration_errors(labels, probabilities, weights=only_right) == pytest.approx([1 - confidence])
 
 
 def test_dice_and_iou():
