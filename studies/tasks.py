@@ -36,7 +36,7 @@ def analyse_image(analysis_id: str) -> None:
     """
     analysis = Analysis.objects.claim(uuid.UUID(analysis_id))
     if analysis is None:
-        logger.info("Analysis %s is not waiting any more; nothing to do.", analysis_id)
+        logger.debug("Analysis %s is not waiting any more; nothing to do.", analysis_id)
         return
     try:
         _run(analysis)

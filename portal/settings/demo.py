@@ -21,3 +21,5 @@ DEMO_LOGINS = {
     "patient": "patient@example.org",
     "administrator": "admin@example.org",
 }
+# One readable log: what the queue does with its messages is for developers; its warnings are for everybody.
+LOGGING["loggers"]["django-q"]["level"] = "WARNING"  # noqa: F405 - taken from the layer below

@@ -39,6 +39,14 @@ class Command(BaseCommand):
             raise CommandError("The demo runs with its own settings only. Please start it with: make demo")
         port: int = options["port"]
         self._refuse_taken_port(port)
+        try:
+            self._prepare()
+        except KeyboardInterrupt:
+            self.stdout.write("\nStopped while preparing. The next make demo goes on from here.")
+            sys.exit(130)
+        sys.exit(self._run(port))
+
+    def _prepare(self) -> None:
         self._step("Preparing the database")
         call_command("check")
         call_command("migrate", interactive=False, verbosity=0)
@@ -47,7 +55,6 @@ class Command(BaseCommand):
         call_command("ensure_schedules", verbosity=0)
         call_command("seed_demo")
         connection.close()
-        sys.exit(self._run(port))
 
     def _step(self, text: str) -> None:
         self.stdout.write(self.style.MIGRATE_HEADING(f"▸ {text}"))
@@ -76,10 +83,13 @@ class Command(BaseCommand):
         manager.add_process(
             "web",
             f"exec {python} -m gunicorn portal.wsgi --bind {HOST}:{port} --workers 1 --threads 8 --log-level warning "
-            "--access-logfile - --access-logformat '%(m)s %(U)s %(s)s %(M)sms'",
+            "--logger-class portal.weblog.AccessLogger --access-logfile - "
+            "--access-logformat '%(m)s %(U)s %(s)s %(M)sms'",
             env=environment,
         )
-        manager.add_process("worker", f"exec {python} manage.py qcluster", env=environment)
+        manager.add_process(
+            "worker", f"exec {python} -m portal.own_session {python} manage.py qcluster", env=environment
+        )
         # A closed terminal (SIGHUP) or a killed parent must end the children as Ctrl-C does.
         signal.signal(signal.SIGHUP, _terminate_self)
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()

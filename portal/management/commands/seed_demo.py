@@ -1,6 +1,7 @@
 """``manage.py seed_demo``: fill the demo hospital. Every step looks first whether it is done already."""
 
 import datetime
+import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -132,10 +133,15 @@ class Command(BaseCommand):
         doctor = self._person("doctor", given="Robin", family="Sample", role=Role.DOCTOR, hospital=hospital)
         patient = self._person("patient", given="Alex", family="Example", role=Role.PATIENT)
         self._person("administrator", given="Chris", family="Deskworth", role=Role.ADMINISTRATOR, hospital=hospital)
-        for number, case in enumerate(CASES, start=1):
-            self.stdout.write(f"▸ Demo hospital, study {number} of {len(CASES)} … ", ending="")
-            self.stdout.flush()
-            self.stdout.write(self._bring_up(case, number=number, doctor=doctor, patient_user=patient))
+        # The terminal gets one line a study; what queue, worker and reports log meanwhile would only tear it apart.
+        logging.disable(logging.INFO)
+        try:
+            for number, case in enumerate(CASES, start=1):
+                self.stdout.write(f"▸ Demo hospital, study {number} of {len(CASES)} … ", ending="")
+                self.stdout.flush()
+                self.stdout.write(self._bring_up(case, number=number, doctor=doctor, patient_user=patient))
+        finally:
+            logging.disable(logging.NOTSET)
 
     def _person(self, key: str, *, given: str, family: str, role: Role, hospital: Hospital | None = None) -> User:
         email = settings.DEMO_LOGINS[key]
