@@ -197,5 +197,5 @@ def _shrunk(png: bytes) -> bytes:
         # Without alpha: ReportLab would store it as a second picture.
         flat = picture.convert("L" if picture.mode in ("1", "L", "LA", "I;16") else "RGB")
         target = io.BytesIO()
-        flat.save(target, format="PNG")
+        flat.save(target, format="PNG", compress_level=1)
     return target.getvalue()

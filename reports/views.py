@@ -29,6 +29,7 @@ PAGE_SIZE = 25
 Action = AccessEvent.Action
 
 
+@never_cache
 @require_GET
 @doctors_only
 def report_list(request: HttpRequest) -> HttpResponse:
@@ -161,7 +162,6 @@ def report_release(request: HttpRequest, report_id: Any) -> HttpResponse:
     return redirect("reports:report_detail", report.id)
 
 
-@never_cache
 @require_GET
 def report_pdf(request: HttpRequest, report_id: Any) -> HttpResponse:
     """Send the PDF of a signed report, after comparing it with the hash that was recorded at the signature."""
@@ -200,6 +200,7 @@ def report_overlay(request: HttpRequest, report_id: Any, number: int) -> HttpRes
     return _picture(request, report, analysis.overlay)
 
 
+@never_cache
 @require_GET
 @patients_only
 def my_reports(request: HttpRequest) -> HttpResponse:
