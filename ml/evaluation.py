@@ -51,6 +51,12 @@ SIZE_EDGES_PX: Final = (0, 30, 100, 300, 1_000_000_000)
 # A lesion counts as found when a finding and it share at least this part of their union.
 FOUND_AT_IOU: Final = 0.1
 WORST_CASES: Final = 12
+RECORD_PREFIX: Final = "grouped_cv_"
+HEADLINE_FIGURES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "ece")
+NO_RECORD: Final = (
+    "Leak-free cross-validation has not been recorded for this model. "
+    "Run manage.py train --cross-validate on a training machine."
+)
 # Training crops may be smaller than what users may upload.
 _ANY_SIZE: Final = Limits(min_side_px=16, max_side_ratio=100.0)
 
@@ -218,21 +224,23 @@ class _Run:
         }
 
     def _grouped_cv(self) -> dict[str, Any]:
-        record = self.model.card.get("training", {}).get("grouped_cv")
-        if not record:
-            return {
-                "on": "Leak-free cross-validation has not been recorded for this model. "
-                "Run manage.py train --cross-validate on a training machine.",
-            }
-        fingerprint = record.get("fingerprint")
-        return {
-            "on": "Leak-free grouped cross-validation, printed from the record in model.json: no fold's model, "
-            "trunk included, has seen that fold's groups.",
-            "data_fingerprint": fingerprint,
-            "is_data_of_this_model": fingerprint == self.model.card["training"].get("fingerprint"),
-            **{key: value for key, value in record.items() if key not in ("fingerprint", "figures")},
-            **record.get("figures", {}),
+        """Printed from the record in model.json, where its figures stand under names that begin with grouped_cv."""
+        figures = self.model.card.get("figures", {})
+        recorded = {
+            name.removeprefix(RECORD_PREFIX): figure
+            for name, figure in figures.items()
+            if name.startswith(RECORD_PREFIX)
         }
+        absent: dict[str, Any] = {"value": None, "low": None, "high": None}
+        block: dict[str, Any] = {name: absent for name in HEADLINE_FIGURES} | {
+            name: {key: figure[key] for key in absent} for name, figure in recorded.items()
+        }
+        if not recorded:
+            return {"on": NO_RECORD} | block
+        return {
+            "on": next(iter(recorded.values()))["on"],
+            "data_fingerprint": self.model.card["training"].get("fingerprint"),
+        } | block
 
     def _baselines(self, images: Sequence[ChestImage], *, unseen: Sequence[ChestImage]) -> dict[str, Any]:
         try:

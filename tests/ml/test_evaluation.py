@@ -259,17 +259,17 @@ def test_absent_manifest_is_said(chest_ctscan, reading_model, tmp_path):
 
 
 def test_recorded_cross_validation_is_printed_with_its_fingerprint(chest_ctscan, reading_model):
-    record = {
-        "fingerprint": "abc",
-        "seed": 0,
-        "folds": 5,
-        "figures": {"macro_f1": {"value": 0.7, "low": 0.6, "high": 0.8}},
+    figure = {"value": 0.7, "low": 0.6, "high": 0.8, "on": "835 unique pictures in 5 grouped folds"}
+    reading_model.card |= {
+        "training": {"fingerprint": "abc"},
+        "figures": {"grouped_cv_macro_f1": figure, "other": figure},
     }
-    reading_model.card["training"] = {"fingerprint": "abc", "grouped_cv": record}
     block = evaluate("chest-ctscan", data=chest_ctscan, model=reading_model, manifest=UNSEEN).report["grouped_cv"]
-    assert block["macro_f1"]["value"] == 0.7
-    assert block["is_data_of_this_model"] is True
-    assert block["folds"] == 5
+    assert block["macro_f1"] == {"value": 0.7, "low": 0.6, "high": 0.8}
+    assert block["accuracy"]["value"] is None
+    assert block["data_fingerprint"] == "abc"
+    assert block["on"] == figure["on"]
+    assert "other" not in block
 
 
 def test_without_the_training_packages_the_report_says_so(chest_ctscan, reading_model):
