@@ -107,21 +107,12 @@ class PatientForm(forms.ModelForm):
 
     def __init__(self, *args: Any, doctor: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.doctor = doctor
+        if self.instance._state.adding:
+            self.instance.hospital = doctor.hospital
 
     def clean_birth_date(self) -> datetime.date | None:
         """Refuse a date in the future or of another age."""
         return check_birth_date(self.cleaned_data["birth_date"])
-
-    def clean_record_number(self) -> str:
-        """Refuse a number that the hospital has given to another patient."""
-        number = self.cleaned_data["record_number"]
-        others = Patient.objects.filter(hospital=self.doctor.hospital, record_number__iexact=number)
-        if others.exclude(pk=self.instance.pk).exists():
-            raise ValidationError(
-                _("Your hospital already has a patient with this record number. Please check the number.")
-            )
-        return number
 
     @property
     def new_patient(self) -> NewPatient:

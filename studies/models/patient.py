@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
@@ -82,6 +83,16 @@ class Patient(models.Model):
 
     def __str__(self) -> str:
         return f"{self.family_name}, {self.given_name}"
+
+    def clean(self) -> None:
+        """Raise ``ValidationError`` beside the record number if the hospital has another patient under it.
+
+        Forms leave the hospital out, and so the database's constraint too: this puts it into words.
+        """
+        others = Patient.objects.filter(hospital=self.hospital_id, record_number__iexact=self.record_number)
+        if others.exclude(pk=self.pk).exists():
+            sentence = _("Your hospital already has a patient with this record number. Please check the number.")
+            raise ValidationError({"record_number": sentence})
 
     @property
     def full_name(self) -> str:
