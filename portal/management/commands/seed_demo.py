@@ -27,7 +27,10 @@ HOSPITAL: Final = "Riverside Demonstration Hospital"
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One invented examination. ``stage`` is how far its report has come: none, draft, signed or released."""
+    """One invented examination. ``stage`` is how far its report has come: none, draft, signed or released.
+
+    ``impression`` is what the invented doctor wrote in place of the system's draft; empty leaves the draft.
+    """
 
     record_number: str
     given_name: str
@@ -37,6 +40,7 @@ class Case:
     question: str
     files: tuple[str, ...]
     stage: str = ""
+    impression: str = ""
     has_log_in: bool = False
 
 
@@ -50,6 +54,10 @@ CASES: Final = (
         question="Cough for six weeks, former smoker. Any mass?",
         files=("series-b-1.jpg", "series-b-2.jpg", "series-b-3.jpg"),
         stage="released",
+        impression=(
+            "No mass and no suspicious nodule on these three slices. What the software may have outlined are vessels "
+            "cut across. No follow-up needed for this question."
+        ),
         has_log_in=True,
     ),
     Case(
@@ -61,6 +69,10 @@ CASES: Final = (
         question="Shadow on the chest X-ray. Please characterise.",
         files=("series-a-1.png", "series-a-2.png", "series-a-3.png", "series-a-4.png"),
         stage="released",
+        impression=(
+            "Spiculated mass of about 3.5 cm in the right lung, suspicious of a primary lung cancer. Other outlined "
+            "regions are vessels cut across. A tissue sample is advised; discussion in the lung conference."
+        ),
         has_log_in=True,
     ),
     Case(
@@ -72,6 +84,7 @@ CASES: Final = (
         question="Part-solid nodule known elsewhere. Follow-up.",
         files=("part-solid-nodule.png",),
         stage="signed",
+        impression="Part-solid nodule in the right lung. Follow-up CT in three months.",
     ),
     Case(
         record_number="DEMO-1003",
@@ -204,6 +217,13 @@ class Command(BaseCommand):
         is_changed = report is None
         if report is None:
             report = draft_report(study, by=doctor)
+        if case.impression and report.can_be_edited and report.impression != case.impression:
+            report.edit(
+                by=doctor,
+                revision=report.revision,
+                findings_text=report.findings_text,
+                impression=case.impression,
+            )
         if case.stage in ("signed", "released") and report.can_be_signed:
             sign_report(report, by=doctor, revision=report.revision, evidence=collect_content(report).evidence)
             is_changed = True
