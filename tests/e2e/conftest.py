@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_
 from tests.tools import ROOT, SHARED_DATA, chromium
 
 PASSWORD = "radiology-demo"
+UP_WITHIN_S = 400  # seconds of work on a quiet machine, minutes on one that is busy with something else
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 CHROMIUM_FLAGS = [
@@ -77,7 +79,7 @@ def start_demo(var_dir: Path, *, port: int | None = None) -> Demo:
     # A reader of its own: a full pipe would stop the demo.
     threading.Thread(target=lambda: _drain(process, log), daemon=True).start()
     demo = Demo(address=f"http://localhost:{port}", var_dir=var_dir, process=process, log=log)
-    give_up_at = time.monotonic() + 120
+    give_up_at = time.monotonic() + UP_WITHIN_S
     while time.monotonic() < give_up_at:
         if process.poll() is not None:
             break
@@ -90,8 +92,9 @@ def start_demo(var_dir: Path, *, port: int | None = None) -> Demo:
 
 def _drain(process: subprocess.Popen[str], log: list[str]) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        log.append(line)
+    with process.stdout:
+        for line in process.stdout:
+            log.append(line)
 
 
 def stop_demo(demo: Demo, *, within_s: float = 20) -> int | None:
@@ -106,10 +109,38 @@ def stop_demo(demo: Demo, *, within_s: float = 20) -> int | None:
     return demo.process.returncode
 
 
+def processes_of(var_dir: Path) -> list[str]:
+    """Return the command lines of all living processes that were started for this demo's folder."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            environment = (folder / "environ").read_bytes()
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            if f"IRA_VAR_DIR={var_dir}".encode() in environment.split(b"\0") and state != "Z":
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def seeded_var_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of a demo that was started on an empty folder and stopped by Ctrl-C; copy it, never change it."""
+    var_dir = tmp_path_factory.mktemp("seeded")
+    running = start_demo(var_dir)
+    assert stop_demo(running) == 0
+    assert processes_of(var_dir) == []
+    return var_dir
+
+
+@pytest.fixture(scope="session")
+def demo(seeded_var_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """One demo for all browser tests of a process; each test uses patients of its own."""
-    running = start_demo(tmp_path_factory.mktemp("demo"))
+    var_dir = tmp_path_factory.mktemp("demo")
+    shutil.copytree(seeded_var_dir, var_dir, dirs_exist_ok=True)
+    running = start_demo(var_dir)
     yield running
     stop_demo(running)
 
