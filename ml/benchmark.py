@@ -102,7 +102,7 @@ def _measure(name: str, *, repeats: int, threads: int) -> dict[str, float]:
 
 
 def _median_ms(act: Callable[[], object], *, repeats: int) -> float:
-    for _ in range(3):
+    for _ in range(2):
         act()
     times = []
     for _ in range(repeats):
@@ -135,7 +135,7 @@ def _measure_worker(repeats: int, threads: int) -> dict[str, float]:
     model = load_model()
     cold_start_s = time.perf_counter() - started
     data = _sample_png()
-    for _ in range(max(2, repeats)):
+    for _ in range(2):
         analyse(data, model=model)
     return {"cold_start_s": cold_start_s, "rss_mb": _resident_mb()}
 
