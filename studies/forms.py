@@ -1,6 +1,7 @@
 """Forms for patients, studies, slices, sharing and claiming."""
 
 import datetime
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -145,6 +146,8 @@ class KnownPatientField(RowField):
 class StudyForm(SlicesForm):
     """A new study: of a patient whom the doctor sees already, or of a new one, with the first slices."""
 
+    # The new study's identifier, made with the empty form: a form that is sent twice is one study.
+    token = forms.CharField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
     patient = KnownPatientField(
         label=_("Whose study is it?"),
         queryset=Patient.objects.none(),
@@ -185,7 +188,7 @@ class StudyForm(SlicesForm):
         widget=forms.Textarea(attrs={"rows": 3, "maxlength": 2000}),
     )
 
-    field_order = ["patient", *PatientForm.Meta.fields, "study_date", "clinical_question", "slices"]
+    field_order = ["token", "patient", *PatientForm.Meta.fields, "study_date", "clinical_question", "slices"]
     needed_of_a_new_patient = ("record_number", "family_name", "given_name", "birth_date")
 
     def __init__(self, *args: Any, doctor: User, patient_id: str = "", **kwargs: Any) -> None:
@@ -208,6 +211,14 @@ class StudyForm(SlicesForm):
     def clean_birth_date(self) -> datetime.date | None:
         """Refuse a date in the future or of another age."""
         return check_birth_date(self.cleaned_data["birth_date"])
+
+    def clean_token(self) -> uuid.UUID:
+        """Return an identifier that no study has."""
+        with suppress(ValueError):
+            token = uuid.UUID(self.cleaned_data["token"])
+            if not Study.objects.filter(id=token).exists():
+                return token
+        return uuid.uuid4()
 
     def clean_study_date(self) -> datetime.date:
         """Refuse a date in the future, or before there was CT."""

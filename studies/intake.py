@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import unicodedata
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,11 +90,13 @@ def submit_study(
     clinical_question: str = "",
     accession_number: str = "",
     is_synthetic: bool = False,
+    study_id: uuid.UUID | None = None,
 ) -> Study:
     """Store a study with its slices, grant it to the doctor, and queue an analysis of each slice.
 
     One transaction of its own (it cannot be nested in another, because files cannot be rolled back with it): either
-    everything is stored or nothing is, files included. The caller has checked that the doctor may see ``patient``.
+    everything is stored or nothing is, files included. The caller has checked that the doctor may see ``patient``;
+    ``study_id`` is the identifier that the study is to have, where somebody knows it beforehand.
 
     Raises ``IntakeError`` with a sentence for each refused file, ``RecordNumberTakenError`` for a new patient whose
     record number is taken.
@@ -103,6 +106,7 @@ def submit_study(
         if isinstance(patient, NewPatient):
             patient = create_patient(patient, doctor=doctor)
         study = Study.objects.create(
+            id=study_id or uuid.uuid4(),
             patient=patient,
             study_date=study_date,
             clinical_question=clinical_question,

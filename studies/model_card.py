@@ -11,6 +11,8 @@ from ml.runtime import model_directory, read_card
 
 logger = logging.getLogger(__name__)
 
+ABBREVIATIONS = {"f1": "F1", "auc": "AUC", "ece": "calibration error", "iou": "IoU", "cv": "cross-validation"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
@@ -50,7 +52,7 @@ def _is_number(value: Any) -> bool:
 def _figure(name: str, figure: Mapping[str, Any]) -> Figure:
     low, high = figure.get("low"), figure.get("high")
     has_interval = _is_number(low) and _is_number(high)
-    words = name.replace(".", ", ").replace("_", " ")
+    words = " ".join(ABBREVIATIONS.get(word, word) for word in name.replace(".", ", ").replace("_", " ").split(" "))
     return Figure(
         label=words[:1].upper() + words[1:],
         value=float(figure["value"]),

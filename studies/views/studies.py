@@ -51,6 +51,8 @@ def study_create(request: HttpRequest) -> HttpResponseBase:
     doctor = current_user(request)
     if request.method == "POST":
         refusal = uploads.refusal(request)
+        if twin := _received_before(request, doctor=doctor):
+            return redirect("studies:study_detail", study_id=twin.id)
         form = StudyForm(request.POST, request.FILES, doctor=doctor, refusal=refusal)
         if form.is_valid():
             try:
@@ -60,8 +62,12 @@ def study_create(request: HttpRequest) -> HttpResponseBase:
                     study_date=form.cleaned_data["study_date"],
                     clinical_question=form.cleaned_data["clinical_question"],
                     uploads=form.uploads,
+                    study_id=form.cleaned_data["token"],
                 )
             except RecordNumberTakenError as error:
+                # The same form, sent twice at once: the other request was faster.
+                if twin := _received_before(request, doctor=doctor):
+                    return redirect("studies:study_detail", study_id=twin.id)
                 form.add_error("record_number", str(error))
             except IntakeError as error:
                 form.refuse(error.sentences)
@@ -186,6 +192,14 @@ def analysis_cancel(request: HttpRequest, analysis_id: uuid.UUID) -> HttpRespons
         AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=analysis)
         messages.success(request, _("The analysis is cancelled."))
     return redirect(_address_of_slice(analysis.image))
+
+
+def _received_before(request: HttpRequest, *, doctor: User) -> Study | None:
+    try:
+        token = uuid.UUID(request.POST.get("token", ""))
+    except ValueError:
+        return None
+    return Study.objects.visible_to(doctor).filter(id=token, created_by=doctor).first()
 
 
 def _visible_study(doctor: User, study_id: uuid.UUID) -> Study:

@@ -220,6 +220,27 @@ def test_a_known_patient_can_be_chosen_and_is_preselected_from_the_record(page: 
     assert Patient.objects.count() == 1
 
 
+def test_a_form_that_is_sent_twice_is_one_study(page: Client, doctor: User) -> None:
+    token = page.get(address("study_create")).context["form"]["token"].value()
+    first = page.post(address("study_create"), filled(token=token))
+    again = page.post(address("study_create"), filled(token=token))
+    assert first.headers["Location"] == again.headers["Location"] == address("study_detail", study_id=token)
+    assert Study.objects.count() == 1
+
+
+@pytest.mark.parametrize("token", ["", "nonsense"])
+def test_a_form_without_a_token_is_taken_too(page: Client, token: str) -> None:
+    page.post(address("study_create"), filled(token=token))
+    assert Study.objects.count() == 1
+
+
+def test_somebody_else_s_identifier_is_not_taken_over(page: Client) -> None:
+    other = StudyFactory()
+    page.post(address("study_create"), filled(token=other.id))
+    assert Study.objects.count() == 2
+    assert Study.objects.get(id=other.id).patient == other.patient
+
+
 def test_only_visible_patients_are_on_offer(page: Client, doctor: User) -> None:
     mine = PatientFactory(created_by=doctor)
     hidden = [PatientFactory(), PatientFactory(created_by=DoctorFactory(hospital=doctor.hospital))]
