@@ -310,7 +310,7 @@ class _Run:
             truth=truth,
             dice=dice(outlined, truth),
             iou=iou,
-            is_found=any(intersection_over_union(region.mask, truth) >= FOUND_AT_IOU for region in regions),
+            is_found=any(_overlap(region, truth) for region in regions),
             malignancy=self.model.malignancy(pixels, mask=truth) if is_rated else None,
         )
 
@@ -383,7 +383,7 @@ class _Run:
             iou=intersection_over_union(outlined, truth),
             lesions=count,
             found=found,
-            false_positives=sum(not (region.mask & truth).any() for region in regions),
+            false_positives=sum(not (_mask(region, truth) & truth).any() for region in regions),
         )
 
     def _lesion_sensitivity(self, positive: Sequence["_SliceCase"]) -> Figure:
@@ -509,7 +509,11 @@ def _dice_in(window: str) -> Callable[[_SliceCase], float]:
 
 
 def _overlap(region: Region, lesion: NDArray[np.bool_]) -> bool:
-    return intersection_over_union(region.mask, lesion) >= FOUND_AT_IOU
+    return intersection_over_union(_mask(region, lesion), lesion) >= FOUND_AT_IOU
+
+
+def _mask(region: Region, like: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return region.mask(height=like.shape[0], width=like.shape[1])
 
 
 def _worst(measured: Iterable[tuple[Path, float, NDArray[np.bool_]]]) -> tuple[OutlineCase, ...]:

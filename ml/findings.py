@@ -24,17 +24,26 @@ class Axes:
 
 @dataclass(frozen=True)
 class Region:
-    """One connected piece of the outline: ``box`` x, y, width, height in pixels; ``mask`` bool (H,W) holds it alone."""
+    """One connected piece of the outline.
+
+    ``box`` is x, y, width, height in pixels of the slice; ``shape`` bool (height, width) is the piece inside its box.
+    """
 
     box: tuple[int, int, int, int]
     area_px: int
     mean_probability: float
-    mask: NDArray[np.bool_]
+    shape: NDArray[np.bool_]
+
+    def mask(self, *, height: int, width: int) -> NDArray[np.bool_]:
+        """The piece alone over a whole slice, bool (height, width)."""
+        x, y, box_width, box_height = self.box
+        mask = np.zeros((height, width), bool)
+        mask[y : y + box_height, x : x + box_width] = self.shape
+        return mask
 
     def axes(self, *, pixel_spacing_mm: tuple[float, float] = (1.0, 1.0)) -> Axes:
         """Axes in millimetres for this spacing (row, column); in pixels without it."""
-        x, y, width, height = self.box
-        return measure_axes(self.mask[y : y + height, x : x + width], pixel_spacing_mm=pixel_spacing_mm)
+        return measure_axes(self.shape, pixel_spacing_mm=pixel_spacing_mm)
 
 
 def scaled_minimum_area(pixels: NDArray[np.uint8], *, minimum_area_px: int, is_crop: bool) -> int:
@@ -66,13 +75,13 @@ def find_regions(probability: NDArray[np.float32], *, threshold: float, minimum_
     regions = []
     for label in kept:
         rows, columns = boxes[label - 1]
-        mask = labels == label
+        shape = labels[rows, columns] == label
         regions.append(
             Region(
                 box=(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start),
                 area_px=int(areas[label]),
-                mean_probability=float(probability[mask].mean()),
-                mask=mask,
+                mean_probability=float(probability[rows, columns][shape].mean()),
+                shape=shape,
             )
         )
     return tuple(regions)
@@ -82,7 +91,8 @@ def union_mask(regions: tuple[Region, ...], *, height: int, width: int) -> NDArr
     """All regions together as uint8 (H,W), 0 or 255."""
     mask = np.zeros((height, width), np.uint8)
     for region in regions:
-        mask[region.mask] = 255
+        x, y, box_width, box_height = region.box
+        mask[y : y + box_height, x : x + box_width][region.shape] = 255
     return mask
 
 

@@ -158,13 +158,14 @@ def _regions(slice_: Slice, *, probability: NDArray[np.float32], thresholds: Thr
 
 def _finding(slice_: Slice, *, region: Region, spacing: tuple[float, float] | None, model: Model) -> FindingResult:
     axes = region.axes()
+    mask = region.mask(height=slice_.height, width=slice_.width)
     axes_mm = region.axes(pixel_spacing_mm=spacing) if spacing else None
     return FindingResult(
         box=region.box,
         area_px=region.area_px,
         long_axis_px=axes.long,
         short_axis_px=axes.short,
-        malignancy=model.malignancy(slice_.pixels, mask=region.mask),
+        malignancy=model.malignancy(slice_.pixels, mask=mask),
         area_mm2=region.area_px * spacing[0] * spacing[1] if spacing else None,
         long_axis_mm=axes_mm.long if axes_mm else None,
         short_axis_mm=axes_mm.short if axes_mm else None,

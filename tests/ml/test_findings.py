@@ -25,7 +25,10 @@ def test_pieces_come_largest_first_with_their_boxes():
     regions = find_regions(probability((5, 6, 4, 3), (40, 20, 10, 20)), threshold=0.5, minimum_area_px=1)
     assert [region.box for region in regions] == [(40, 20, 10, 20), (5, 6, 4, 3)]
     assert [region.area_px for region in regions] == [200, 12]
-    assert regions[1].mask.sum() == 12
+    assert regions[1].shape.shape == (3, 4)
+    mask = regions[1].mask(height=80, width=90)
+    assert mask.sum() == 12
+    assert mask[6:9, 5:9].all()
     assert regions[0].mean_probability == pytest.approx(0.9)
 
 

@@ -160,9 +160,9 @@ def test_label_is_burnt_into_a_copy_only():
     assert labelled.max() >= 235
 
 
-def test_a_slice_takes_well_under_a_second():
+def test_a_slice_takes_a_fraction_of_a_second_of_processor_time():
     make_phantom(0)
-    started = time.perf_counter()
+    started = time.process_time()
     for seed in range(5):
         make_phantom(100 + seed)
-    assert (time.perf_counter() - started) / 5 < 0.5
+    assert (time.process_time() - started) / 5 < 0.4
