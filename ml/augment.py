@@ -64,7 +64,7 @@ def random_greys(pixels: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.15:
         quality = int(rng.integers(35, 92))
         encoded = cv2.imencode(".jpg", changed, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        changed = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+        changed = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
     return changed
 
 

@@ -258,9 +258,9 @@ def frozen_features(
 
     Computed once: `cache` keeps them under a key of weights, pictures and numbers, so a later run takes seconds.
     """
-    digest = hashlib.sha256(np.ascontiguousarray(data.pixels))
+    digest = hashlib.sha256(data.pixels.tobytes())
     for value in model.get_weights():
-        digest.update(np.ascontiguousarray(value))
+        digest.update(value.tobytes())
     path = cache / f"features-{digest.hexdigest()[:16]}-{side}-{versions}-{seed}.npy"
     if path.is_file():
         features = np.load(path)
@@ -283,7 +283,7 @@ def fit_frozen_head(
     valid_features: np.ndarray,
     valid_labels: np.ndarray,
     seed: int,
-    strengths: Sequence[float] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+    strengths: Sequence[float] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
 ) -> FrozenHead:
     """Fit the dense head on frozen features; its regularisation is chosen by validation accuracy."""
     heads = []

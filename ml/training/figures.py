@@ -257,7 +257,7 @@ def outline_figures(
         where = f"{len(with_tumour)} whole slices with tumour of {patients} msd-lung-slices patient(s) never trained on"
         outlined = [(predicted_mask(one, thresholds=thresholds)[0], one) for one in with_tumour]
         # One or two patients cannot be resampled: the interval is then over slices and says so.
-        groups = [one.group for one in with_tumour] if patients > 2 else list(range(len(with_tumour)))
+        groups = [one.group if patients > 2 else str(place) for place, one in enumerate(with_tumour)]
         note = "" if patients > 2 else "; the interval is over slices, not patients, and so too narrow"
         figures["slice_dice"] = figure_over_groups(
             [dice(mask, one.mask) for mask, one in outlined], groups=groups, statistic=mean, on=where + note, seed=seed

@@ -64,7 +64,7 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # The suffix stays .npz: NumPy adds one to any other name.
         partial = self.path.with_name(f"{self.path.stem}.partial-{os.getpid()}.npz")
-        np.savez(partial, **arrays)
+        np.savez(partial, allow_pickle=False, **arrays)
         partial.replace(self.path)
 
     def restore(self) -> Run | None:

@@ -60,8 +60,7 @@ def _mask_loss(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     has_tumour = tf.cast(tf.reduce_sum(mask, axis=(1, 2, 3)) > 0, tf.float32)
     dice = 1.0 - (2.0 * both + 1.0) / (either + 1.0)
     dice = tf.reduce_sum(dice * has_tumour) / (tf.reduce_sum(has_tumour) + 1e-3)
-    # A tumour pixel is rare: without the weight the first hundred steps would learn "nothing anywhere".
-    entropy = tf.nn.weighted_cross_entropy_with_logits(labels=mask, logits=logits, pos_weight=3.0)
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=mask, logits=logits)
     return dice + tf.reduce_mean(entropy)
 
 

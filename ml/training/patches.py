@@ -107,7 +107,8 @@ class PatchMaker:
         weights = np.array([shares[name] for name in self.sources], dtype=np.float64)
         self.weights = weights / weights.sum()
         # Large nodules are rarer and are what the figures are about; a slice of 10 pixels teaches little.
-        sizes = np.array([max(np.count_nonzero(one.mask) for one in nodule) for nodule in self.nodules] or [1.0])
+        largest = [max(int(np.count_nonzero(one.mask)) for one in nodule) for nodule in self.nodules]
+        sizes = np.array(largest or [1])
         self.nodule_weights = np.clip(sizes / 100.0, 0.4, 2.5)
         self.nodule_weights /= self.nodule_weights.sum()
         # A whole slice with a tumour counts four times one without.

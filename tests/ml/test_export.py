@@ -12,6 +12,7 @@ from ml import architectures, export  # noqa: E402 - only where the training pac
 from ml.data import CLASSES  # noqa: E402
 from ml.errors import ModelFileError  # noqa: E402
 from ml.export import Figure, MalignancyCalibration, ModelDescription  # noqa: E402
+from ml.preprocessing import to_input  # noqa: E402
 from ml.runtime import Network, Thresholds, load_model  # noqa: E402
 
 WIDTH = 0.06
@@ -62,11 +63,11 @@ def pictures(*shapes: tuple[int, int]) -> list[np.ndarray]:
 class TestParity:
     @pytest.mark.parametrize(("name", "output"), [("classifier", "logits"), ("outline", "outline")])
     def test_the_int8_file_stays_near_the_float_network(self, name, output, networks, contents):
-        parity = export.compare(
-            content=contents[name], model=networks[name], pictures=pictures((64, 64), (64, 64)), output=output
-        )
-        scale = max(float(np.abs(networks[name](np.zeros((1, 64, 64, 3)))[output]).max()), 0.05)
-        assert parity.largest < 0.1 * scale
+        shown = pictures((64, 64), (64, 64))
+        parity = export.compare(content=contents[name], model=networks[name], pictures=shown, output=output)
+        scale = max(float(np.abs(networks[name](to_input(one)[np.newaxis])[output]).max()) for one in shown)
+        assert parity.mean < 0.1 * scale
+        assert parity.largest < 0.3 * scale
         assert parity.pictures == 2
 
     def test_a_float_file_is_the_float_network(self, networks):
