@@ -1,0 +1,543 @@
+"""Every address of the portal asked as everybody: what somebody may not see does not exist for them.
+
+``TABLE`` and ``ADMINISTRATION`` name every URL of the project; an address that is missing from them fails the suite,
+and so does a line whose address is gone. Each question is asked in a transaction of its own that is rolled back, so
+that no answer depends on the order of the questions.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.cache import cache
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
+
+from accounts.models import AccessEvent, User
+from accounts.roles import create_roles
+from reports.models import Report
+from studies.models import Analysis, Finding, Image, Study
+from studies.permissions import grant_study
+from tests.factories import (
+    AdministratorFactory,
+    AnalysisFactory,
+    DoctorFactory,
+    HospitalFactory,
+    ImageFactory,
+    PatientFactory,
+    ReportFactory,
+    StudyFactory,
+    UserFactory,
+)
+
+ROLES = (
+    "anonymous",
+    "patient",  # whose record it is
+    "other patient",  # of the same hospital
+    "doctor",  # who made the study and may change it
+    "reader",  # a doctor of the same hospital who may read it
+    "colleague",  # a doctor of the same hospital without any grant
+    "stranger",  # a doctor of another hospital who once got a grant that must not count
+    "waiting",  # a doctor of the same hospital whom nobody has approved
+    "administrator",  # of the same hospital
+    "foreign administrator",
+    "superuser",
+)
+DOCTORS = ("doctor", "reader", "colleague", "stranger")
+PATIENTS = ("patient", "other patient")
+LOGIN = "log-in"  # a redirect to the log-in page, or to the administration's, which leads there too
+Answers = dict[str, int | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One request, and what each role gets for it."""
+
+    name: str
+    answers: Answers
+    method: str = "get"
+    target: Callable[["World"], dict[str, Any]] = lambda world: {}
+    data: dict[str, str] = field(default_factory=dict)
+    state: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.method.upper()} {self.name} {self.state}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One hospital with everything in it, and people from elsewhere."""
+
+    people: dict[str, User]
+    study: Study
+    image: Image
+    done: Analysis
+    queued: Analysis
+    failed: Analysis
+    draft: Report
+    signed: Report
+    released: Report
+    unreported: Study
+    event: AccessEvent
+
+    def target_of(self, model: str) -> Any:
+        """Return the primary key of a row for the administration's pages of one model."""
+        return {
+            "accounts_user": self.people["reader"].pk,
+            "accounts_hospital": self.people["doctor"].hospital_id,
+            "accounts_accessevent": self.event.pk,
+            "studies_patient": self.study.patient_id,
+            "studies_study": self.study.pk,
+            "studies_image": self.image.pk,
+            "studies_analysis": self.done.pk,
+            "studies_finding": Finding.objects.filter(analysis=self.done).values_list("pk", flat=True).get(),
+            "reports_report": self.released.pk,
+            "auth_group": Group.objects.get().pk,
+        }.get(model, 0)
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    """Build the hospital through the real acts of its people."""
+    hospital = HospitalFactory()
+    people = {
+        "patient": UserFactory(),
+        "other patient": UserFactory(),
+        "doctor": DoctorFactory(hospital=hospital),
+        "reader": DoctorFactory(hospital=hospital),
+        "colleague": DoctorFactory(hospital=hospital),
+        "stranger": DoctorFactory(hospital=hospital),
+        "waiting": DoctorFactory(hospital=hospital, approved_at=None),
+        "administrator": AdministratorFactory(hospital=hospital),
+        "foreign administrator": AdministratorFactory(),
+        "superuser": User.objects.create_superuser(
+            "root@example.org", "a-long-password", given_name="R", family_name="R"
+        ),
+    }
+    create_roles()
+    doctor = people["doctor"]
+    patient = PatientFactory(created_by=doctor, user=people["patient"])
+    ReportFactory(
+        study=StudyFactory(created_by=doctor, patient=PatientFactory(created_by=doctor, user=people["other patient"])),
+        is_released=True,
+    )
+
+    def study() -> Study:
+        made = StudyFactory(created_by=doctor, patient=patient)
+        grant_study(made, to=people["reader"], can_change=False)
+        grant_study(made, to=people["stranger"], can_change=True)
+        return made
+
+    shown = study()
+    unreported = study()
+    image = ImageFactory(study=shown)
+    made = World(
+        people=people,
+        study=shown,
+        image=image,
+        done=AnalysisFactory(image=image, is_done=True),
+        queued=AnalysisFactory(image=ImageFactory(study=shown)),
+        failed=AnalysisFactory(image=ImageFactory(study=shown), has_failed=True),
+        draft=ReportFactory(study=study()),
+        signed=ReportFactory(study=study(), is_signed=True),
+        released=ReportFactory(study=study(), is_released=True),
+        unreported=unreported,
+        event=AccessEvent.objects.create(
+            actor=doctor, action="viewed", target_type="studies.study", target_id=shown.pk
+        ),
+    )
+    AnalysisFactory(image=ImageFactory(study=unreported), is_done=True)
+    # The stranger worked here once and has moved: the grants are still stored and must not count any more.
+    stranger = people["stranger"]
+    stranger.hospital = HospitalFactory()
+    stranger.approved_at = timezone.now()
+    stranger.save()
+    return made
+
+
+def everybody(status: int | str, **others: int | str) -> Answers:
+    """The same answer for all, log-in or not, but for the roles named (with ``_`` for a blank)."""
+    return dict.fromkeys(ROLES, status) | {role.replace("_", " "): answer for role, answer in others.items()}
+
+
+def logged_in(status: int, **others: int | str) -> Answers:
+    """The same answer for everybody who is logged in; the log-in page for the rest."""
+    return everybody(status, **({"anonymous": LOGIN} | others))
+
+
+def nobody_but(roles: tuple[str, ...], status: int, **others: int | str) -> Answers:
+    """One answer for some roles, "does not exist" for all others, the log-in page for anonymous people."""
+    return logged_in(404, **others) | dict.fromkeys(roles, status)
+
+
+def study(world: World) -> dict[str, Any]:
+    return {"study_id": world.study.pk}
+
+
+def patient(world: World) -> dict[str, Any]:
+    return {"patient_id": world.study.patient_id}
+
+
+def image(world: World) -> dict[str, Any]:
+    return {"image_id": world.image.pk}
+
+
+def done(world: World) -> dict[str, Any]:
+    return {"analysis_id": world.done.pk}
+
+
+def queued(world: World) -> dict[str, Any]:
+    return {"analysis_id": world.queued.pk}
+
+
+def failed(world: World) -> dict[str, Any]:
+    return {"analysis_id": world.failed.pk}
+
+
+def draft(world: World) -> dict[str, Any]:
+    return {"report_id": world.draft.pk}
+
+
+def signed(world: World) -> dict[str, Any]:
+    return {"report_id": world.signed.pk}
+
+
+def released(world: World) -> dict[str, Any]:
+    return {"report_id": world.released.pk}
+
+
+READERS = ("doctor", "reader")
+READ = nobody_but(READERS, 200)
+CHANGE = nobody_but(("doctor",), 200, reader=403)
+CHANGED = nobody_but(("doctor",), 302, reader=403)
+NOWHERE = logged_in(404)
+POST_ONLY = logged_in(405)
+
+TABLE = [
+    # the door
+    Question(name="home", answers=logged_in(302, waiting=200)),
+    Question(name="healthz", answers=everybody(200)),
+    # people
+    Question(name="accounts:profile", answers=logged_in(200)),
+    Question(name="accounts:doctor_signup", answers=everybody(302, anonymous=200)),
+    Question(name="account_signup", answers=everybody(302, anonymous=200)),
+    Question(name="account_login", answers=everybody(302, anonymous=200)),
+    Question(name="account_logout", answers=everybody(200, anonymous=302)),
+    Question(name="account_logout", method="post", answers=everybody(302)),
+    Question(name="account_inactive", answers=everybody(200)),
+    Question(name="account_reauthenticate", answers=logged_in(200)),
+    Question(name="account_email", answers=logged_in(200)),
+    Question(name="account_email_verification_sent", answers=everybody(200)),
+    Question(name="account_confirm_email", target=lambda world: {"key": "no-such-key"}, answers=everybody(200)),
+    Question(name="account_change_password", answers=logged_in(200)),
+    Question(name="account_set_password", answers=logged_in(302)),
+    Question(name="account_reset_password", answers=everybody(200)),
+    Question(name="account_reset_password_done", answers=everybody(200)),
+    Question(
+        name="account_reset_password_from_key",
+        target=lambda world: {"uidb36": "1", "key": "no-such-key"},
+        answers=everybody(200),
+    ),
+    Question(name="account_reset_password_from_key_done", answers=everybody(200)),
+    Question(name="account_confirm_login_code", answers=everybody(302, anonymous=LOGIN)),
+    # patients and studies
+    Question(name="studies:study_list", answers=nobody_but(DOCTORS, 200)),
+    Question(name="studies:study_create", answers=nobody_but(DOCTORS, 200)),
+    Question(name="studies:study_create", method="post", state="empty", answers=nobody_but(DOCTORS, 400)),
+    Question(name="studies:study_detail", target=study, answers=READ),
+    Question(name="studies:study_status", target=study, answers=READ),
+    Question(name="studies:image_add", target=study, answers=CHANGE),
+    Question(
+        name="studies:image_add",
+        method="post",
+        target=study,
+        state="empty",
+        answers=nobody_but(("doctor",), 400, reader=403),
+    ),
+    Question(name="studies:study_share", target=study, answers=CHANGE),
+    Question(
+        name="studies:study_share",
+        method="post",
+        target=study,
+        state="empty",
+        answers=nobody_but(("doctor",), 400, reader=403),
+    ),
+    Question(name="studies:image_file", target=image, answers=READ),
+    Question(name="studies:analysis_overlay", target=done, answers=READ),
+    Question(name="studies:analysis_overlay", target=queued, state="queued", answers=NOWHERE),
+    Question(name="studies:analysis_mask", target=done, answers=READ),
+    Question(name="studies:analysis_mask", target=failed, state="failed", answers=NOWHERE),
+    Question(name="studies:analysis_activation", target=done, answers=READ),
+    Question(name="studies:analysis_activation", target=failed, state="failed", answers=NOWHERE),
+    Question(name="studies:analysis_rerun", target=done, answers=POST_ONLY),
+    Question(name="studies:analysis_rerun", method="post", target=done, state="done", answers=CHANGED),
+    Question(name="studies:analysis_rerun", method="post", target=failed, state="failed", answers=CHANGED),
+    Question(name="studies:analysis_rerun", method="post", target=queued, state="queued", answers=CHANGED),
+    Question(name="studies:analysis_cancel", target=queued, answers=POST_ONLY),
+    Question(name="studies:analysis_cancel", method="post", target=queued, state="queued", answers=CHANGED),
+    Question(name="studies:analysis_cancel", method="post", target=done, state="done", answers=CHANGED),
+    Question(name="studies:patient_list", answers=nobody_but(DOCTORS, 200)),
+    Question(name="studies:patient_create", answers=nobody_but(DOCTORS, 200)),
+    Question(name="studies:patient_create", method="post", state="empty", answers=nobody_but(DOCTORS, 400)),
+    Question(name="studies:patient_detail", target=patient, answers=READ),
+    Question(name="studies:patient_edit", target=patient, answers=CHANGE),
+    Question(
+        name="studies:patient_edit",
+        method="post",
+        target=patient,
+        state="empty",
+        answers=nobody_but(("doctor",), 400, reader=403),
+    ),
+    Question(name="studies:claim_record", answers=nobody_but(PATIENTS, 200)),
+    Question(
+        name="studies:claim_record",
+        method="post",
+        state="of somebody else",
+        data={"record_number": "R-1", "birth_date": "1960-05-17"},
+        answers=nobody_but(PATIENTS, 400),
+    ),
+    # reports
+    Question(name="reports:report_list", answers=nobody_but(DOCTORS, 200)),
+    Question(name="reports:my_reports", answers=nobody_but(PATIENTS, 200)),
+    Question(name="reports:my_report", target=released, state="released", answers=nobody_but(("patient",), 200)),
+    Question(name="reports:my_report", target=signed, state="signed", answers=NOWHERE),
+    Question(name="reports:my_report", target=draft, state="draft", answers=NOWHERE),
+    Question(name="reports:report_create", target=lambda world: {"study_id": world.unreported.pk}, answers=POST_ONLY),
+    Question(
+        name="reports:report_create",
+        method="post",
+        target=lambda world: {"study_id": world.unreported.pk},
+        state="unreported",
+        answers=CHANGED,
+    ),
+    Question(
+        name="reports:report_create",
+        method="post",
+        target=lambda world: {"study_id": world.draft.study_id},
+        state="with a draft",
+        answers=CHANGED,
+    ),
+    Question(name="reports:report_detail", target=draft, state="draft", answers=READ),
+    Question(name="reports:report_detail", target=signed, state="signed", answers=READ),
+    Question(
+        name="reports:report_detail", target=released, state="released", answers=nobody_but(READERS, 200, patient=302)
+    ),
+    Question(
+        name="reports:report_detail",
+        method="post",
+        target=draft,
+        state="draft",
+        data={"revision": "1", "findings_text": "A", "impression": "B"},
+        answers=CHANGED,
+    ),
+    Question(
+        name="reports:report_detail",
+        method="post",
+        target=signed,
+        state="signed",
+        data={"revision": "1", "findings_text": "A", "impression": "B"},
+        answers=nobody_but(("doctor",), 409, reader=403),
+    ),
+    Question(
+        name="reports:report_detail",
+        method="post",
+        target=released,
+        state="released",
+        data={"revision": "1", "findings_text": "A", "impression": "B"},
+        answers=nobody_but(("doctor",), 409, reader=403, patient=302),
+    ),
+    Question(name="reports:report_sign", target=draft, state="draft", answers=CHANGE),
+    Question(
+        name="reports:report_sign",
+        method="post",
+        target=draft,
+        state="draft, unconfirmed",
+        answers=nobody_but(("doctor",), 400, reader=403),
+    ),
+    Question(name="reports:report_sign", method="post", target=signed, state="signed", answers=CHANGED),
+    Question(name="reports:report_sign", method="post", target=released, state="released", answers=CHANGED),
+    Question(name="reports:report_release", target=signed, answers=POST_ONLY),
+    Question(name="reports:report_release", method="post", target=draft, state="draft", answers=CHANGED),
+    Question(name="reports:report_release", method="post", target=signed, state="signed", answers=CHANGED),
+    Question(name="reports:report_release", method="post", target=released, state="released", answers=CHANGED),
+    Question(name="reports:report_pdf", target=draft, state="draft", answers=NOWHERE),
+    Question(name="reports:report_pdf", target=signed, state="signed", answers=READ),
+    Question(
+        name="reports:report_pdf", target=released, state="released", answers=nobody_but((*READERS, "patient"), 200)
+    ),
+    *[
+        Question(
+            name=f"reports:report_{picture}",
+            target=lambda world, report=report, number=number: {  # type: ignore[misc]
+                "report_id": getattr(world, report).pk,
+                "number": number,
+            },
+            state=f"{report}, slice {number}",
+            answers=NOWHERE
+            if number == 99
+            else nobody_but((*READERS, "patient") if report == "released" else READERS, 200),
+        )
+        for picture in ("slice", "overlay")
+        for report in ("draft", "signed", "released")
+        for number in (1, 99)
+    ],
+]
+
+# Of each page of the administration: what an administrator of the hospital, one of another hospital, and a superuser
+# get. Everybody else is led to a log-in that answers 403 to whoever is logged in without being an administrator.
+LOOK = (200, 302, 200)  # 302: the row does not exist for them, back to the list
+OPEN = (200, 200, 200)
+FORBIDDEN = (403, 403, 403)
+OWNER = (403, 403, 200)
+MISSING = (403, 403, 302)  # no such row
+ADMINISTRATION: dict[str, tuple[int, int, int]] = {
+    "index": OPEN,
+    "login": (302, 302, 302),
+    "logout": (405, 405, 405),
+    "password_change": OPEN,
+    "password_change_done": OPEN,
+    "autocomplete": FORBIDDEN,
+    "jsi18n": OPEN,
+    "view_on_site": (404, 404, 404),
+    "app_list": OPEN,
+    "accounts_user_changelist": OPEN,
+    "accounts_user_add": OPEN,
+    "accounts_user_change": LOOK,
+    "accounts_user_history": LOOK,
+    "accounts_user_delete": FORBIDDEN,
+    "accounts_hospital_changelist": OPEN,
+    "accounts_hospital_add": OWNER,
+    "accounts_hospital_change": LOOK,
+    "accounts_hospital_history": LOOK,
+    "accounts_hospital_delete": FORBIDDEN,
+    "accounts_accessevent_changelist": OPEN,
+    "accounts_accessevent_add": FORBIDDEN,
+    "accounts_accessevent_change": LOOK,
+    "accounts_accessevent_history": LOOK,
+    "accounts_accessevent_delete": FORBIDDEN,
+    **{
+        f"{model}_{page}": answers
+        for model in (
+            "studies_patient",
+            "studies_study",
+            "studies_image",
+            "studies_analysis",
+            "studies_finding",
+            "reports_report",
+        )
+        for page, answers in (
+            ("changelist", OPEN),
+            ("add", FORBIDDEN),
+            ("change", LOOK),
+            ("history", LOOK),
+            ("delete", FORBIDDEN),
+        )
+    },
+    "auth_group_changelist": OWNER,
+    "auth_group_add": OWNER,
+    "auth_group_change": OWNER,
+    "auth_group_history": OWNER,
+    "auth_group_delete": OWNER,
+    **{
+        f"{model}_{page}": OWNER if page in ("changelist", "add") else MISSING
+        for model in (
+            "account_emailaddress",
+            "django_q_schedule",
+            "django_q_success",
+            "django_q_failure",
+            "django_q_ormq",
+        )
+        for page in ("changelist", "add", "change", "history", "delete")
+    },
+}
+
+
+def names_of(resolver: URLResolver, namespace: str = "") -> Iterator[str]:
+    """Yield the name of every address below a resolver; an address without one as its pattern."""
+    for entry in resolver.url_patterns:
+        if isinstance(entry, URLResolver):
+            inner = f"{namespace}{entry.namespace}:" if entry.namespace else namespace
+            yield from names_of(entry, inner)
+        elif isinstance(entry, URLPattern) and not (namespace == "admin:" and entry.name is None):
+            # Nameless in the administration: a redirect from a row to its page, and "not found" for the rest.
+            yield namespace + (entry.name or str(entry.pattern))
+
+
+def ask(client: Client, question: Question, *, world: World) -> int | str:
+    """Return the status of one request, or ``LOGIN`` for a redirect to the log-in page; nothing of it is stored."""
+    cache.clear()
+    url = reverse(question.name, kwargs=question.target(world))
+    with transaction.atomic():
+        response = getattr(client, question.method)(url, question.data)
+        b"".join(response.streaming_content) if response.streaming else response.content
+        response.close()
+        transaction.set_rollback(True)
+    doors = (reverse("account_login"), reverse("admin:login"))
+    is_login = response.status_code == 302 and response.url.split("?")[0] in doors
+    return LOGIN if is_login and question.name != "account_logout" else response.status_code
+
+
+def differences(questions: list[Question], *, world: World) -> list[str]:
+    """Ask every question as every role; return a line for each answer that is not the expected one."""
+    found = []
+    for role in ROLES:
+        client = Client(raise_request_exception=False)
+        if role != "anonymous":
+            client.force_login(world.people[role])
+        cookies = client.cookies.output()
+        for question in questions:
+            client.cookies.clear()
+            client.cookies.load(cookies.replace("Set-Cookie: ", ""))
+            answer = ask(client, question, world=world)
+            if answer != question.answers[role]:
+                found.append(f"{question} as {role}: {answer} instead of {question.answers[role]}")
+    return found
+
+
+def test_every_address_stands_in_the_table_and_every_line_has_an_address() -> None:
+    written = {question.name for question in TABLE} | {f"admin:{name}" for name in ADMINISTRATION}
+    existing = set(names_of(get_resolver()))
+    assert existing - written == set(), "These addresses are missing from the table."
+    assert written - existing == set(), "These lines have no address any more."
+
+
+def test_every_question_names_every_role() -> None:
+    assert [str(question) for question in TABLE if set(question.answers) != set(ROLES)] == []
+
+
+def test_everybody_gets_exactly_what_the_table_says(world: World) -> None:
+    wrong = differences(TABLE, world=world)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_administration_is_for_administrators(world: World) -> None:
+    questions = []
+    for name, (administrator, foreign, superuser) in ADMINISTRATION.items():
+        model = name.rsplit("_", 1)[0]
+        needs_row = name.rsplit("_", 1)[-1] in ("change", "history", "delete") and name != "password_change"
+        kwargs: dict[str, Any] = {}
+        if needs_row:
+            kwargs = {"object_id": world.target_of(model)}
+        elif name == "app_list":
+            kwargs = {"app_label": "accounts"}
+        elif name == "view_on_site":
+            kwargs = {"content_type_id": 1, "object_id": 1}
+        questions.append(
+            Question(
+                name=f"admin:{name}",
+                target=lambda world, kwargs=kwargs: kwargs,  # type: ignore[misc]
+                answers=everybody(
+                    403 if name == "login" else LOGIN,
+                    anonymous=LOGIN,
+                    administrator=administrator,
+                    foreign_administrator=foreign,
+                    superuser=superuser,
+                ),
+            )
+        )
+    wrong = differences(questions, world=world)
+    assert not wrong, "\n".join(wrong)
