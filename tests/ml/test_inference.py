@@ -12,6 +12,10 @@ from PIL import Image
 
 from ml.errors import ImageError, ModelFileError
 from ml.inference import analyse, judge
+from ml.management.commands.make_fixtures import RECIPES
+from ml.metrics import dice
+from ml.phantom import make_phantom
+from ml.runtime import STARTER_DIRECTORY
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("adenocarcinoma", "large_cell_carcinoma", "normal", "squamous_cell_carcinoma")
@@ -137,3 +141,17 @@ def test_serving_modules_import_nothing_of_the_training_stack():
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not (STARTER_DIRECTORY / "model.json").exists(), reason="the starter model is not in this checkout")
+def test_the_starter_model_outlines_the_planted_mass_of_the_sample_series():
+    recipe = next(recipe for recipe in RECIPES if recipe.name == "series-a-3.png")
+    planted = make_phantom(recipe.seed, spec=recipe.spec)
+    first = analyse(ROOT / "fixtures" / recipe.name)
+    assert dice(first.mask > 0, planted.mask > 0) > 0.3
+    assert first.model_version
+    assert sum(first.probabilities.values()) == pytest.approx(1, abs=1e-4)
+    assert 0 <= first.malignant_probability <= 1
+    again = analyse((ROOT / "fixtures" / recipe.name).read_bytes())
+    assert again.findings == first.findings
+    assert np.array_equal(again.activation, first.activation)
