@@ -60,7 +60,7 @@ def pester(folder: Path) -> None:
 
     from studies.models import Analysis
 
-    for _ in range(80):
+    for _ in range(240):
         if not Analysis.objects.active().exists():
             return
         async_task("studies.tasks.sweep")

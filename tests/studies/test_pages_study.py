@@ -452,16 +452,16 @@ def test_the_answer_names_classes_verdict_findings_and_model(page: Client, docto
     response = page.get(address("study_detail", study_id=analysis.image.study_id))
     for text in (
         "Adenocarcinoma",
-        "71 %",
-        "88 %",
+        "71%",
+        "88%",
         "the cancer classes together",
-        "From 50 % on",
+        "From 50% on",
         "15.6 × 13.9 px",
-        "82 %",
+        "82%",
         "Millimetres are unknown",
         "This is not evidence",
         "test-1",
-        "outline 50 %",
+        "outline 50%",
         "96 ms",
     ):
         assertContains(response, text)

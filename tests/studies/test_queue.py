@@ -27,7 +27,7 @@ class Portal:
         """Run a process to its end and return what it printed."""
         command = [sys.executable, *arguments]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=180, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -102,7 +102,7 @@ def accident(portal: Portal) -> Iterator[Accident]:
     try:
         wait_for(
             lambda: calls_file.exists() and len(calls_file.read_text().splitlines()) >= 2,
-            within_s=30,
+            within_s=120,
             what="two workers in the model",
         )
         (killed_pid, killed_slice), (_, hung_slice) = (line.split() for line in calls_file.read_text().splitlines()[:2])
@@ -110,10 +110,10 @@ def accident(portal: Portal) -> Iterator[Accident]:
         killed, hung = ids.pop(killed_slice), ids.pop(hung_slice)
         (lost,) = ids.values()
         after_the_kill = portal.analysis(killed)
-        wait_for(lambda: portal.count("django_q_task", "success = 0") == 1, within_s=15, what="the broker's time-out")
+        wait_for(lambda: portal.count("django_q_task", "success = 0") == 1, within_s=60, what="the broker's time-out")
         after_the_timeout = portal.analysis(hung)
         portal.act("pester")
-        wait_for(lambda: portal.count("django_q_ormq") == 0, within_s=20, what="an empty queue")
+        wait_for(lambda: portal.count("django_q_ormq") == 0, within_s=60, what="an empty queue")
         yield Accident(
             after_the_kill=after_the_kill,
             after_the_timeout=after_the_timeout,
