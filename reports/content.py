@@ -181,6 +181,13 @@ class ReportContent:
         return content_sha256(self.to_json())
 
     @property
+    def slices_to_look_at(self) -> tuple[SlicePart, ...]:
+        """All slices, those with outlined regions first: nobody should have to search for what was found."""
+        return tuple(
+            sorted(self.slices, key=lambda part: (part.analysis is None or not part.analysis.findings, part.number))
+        )
+
+    @property
     def has_regions(self) -> bool:
         """Whether anything was outlined on any slice."""
         return any(slice_.analysis.findings for slice_ in self.slices if slice_.analysis is not None)

@@ -21,8 +21,8 @@ from reports.models import Report
 from studies.models import Study
 
 # Below this distance between the two most probable classes the draft calls the model undecided: with the calibrated
-# probabilities of four classes, a lead of less than a fifth changes with a little noise in the picture.
-UNDECIDED_LEAD = 0.2
+# probabilities of four classes, such a lead changes with a little noise in the picture.
+UNDECIDED_LEAD = 0.15
 
 
 def draft_report(study: Study, *, by: User) -> Report:

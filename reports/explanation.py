@@ -192,14 +192,29 @@ def _track_record(model: ModelPart) -> list[str]:
 
 def _missed(sensitivity: Figure) -> str:
     missed = min(99, max(1, round((1 - sensitivity.value) * 100)))
-    return _("Of 100 tumours on test pictures it missed %(missed)d.") % {"missed": missed}
+    text = _("Of 100 tumours on test pictures it missed about %(missed)d.") % {"missed": missed}
+    if sensitivity.low is not None and sensitivity.high is not None:
+        text += " " + _between(1 - sensitivity.high, 1 - sensitivity.low)
+    return text
+
+
+def _between(low: float, high: float) -> str:
+    return _("With other pictures it might have been between %(low)d and %(high)d.") % {
+        "low": round(low * 100),
+        "high": round(high * 100),
+    }
 
 
 def _marked_by_mistake(false_positives: Figure) -> str:
     in_hundred = round(false_positives.value * 100)
     if in_hundred < 1:
         return _("On test pictures without a tumour it hardly ever marked a place.")
-    return _("On 100 test pictures without a tumour it marked %(count)d places by mistake.") % {"count": in_hundred}
+    text = _("On 100 test pictures without a tumour it marked about %(count)d places by mistake.") % {
+        "count": in_hundred
+    }
+    if false_positives.low is not None and false_positives.high is not None:
+        text += " " + _between(false_positives.low, false_positives.high)
+    return text
 
 
 def _next_steps(content: ReportContent) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The forms of a report: the draft's text, and the confirmation of a signature."""
 
 import unicodedata
+from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
@@ -41,6 +42,11 @@ class DraftForm(forms.ModelForm):
                 "plain words."
             ),
         }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Shown as wanted, although ``ImpressionField`` lets an empty one be saved.
+        self.fields["impression"].required = True
 
     def clean_findings_text(self) -> str:
         """Return the text as it is stored."""

@@ -26,6 +26,7 @@ PRINTED_MEASURES = (
     "dice",
     "dice_ge30px",
     "sensitivity",
+    "false_positives_per_normal_slice",
     "false_positives_per_negative_slice",
 )
 MODEL_NAME = "Chest-CT slice model (VGG16)"
@@ -92,7 +93,7 @@ class ModelPart:
     @property
     def false_positives(self) -> Figure | None:
         """How many regions are outlined on a slice without a tumour."""
-        return self._figure("false_positives_per_negative_slice")
+        return self._figure("false_positives_per_normal_slice") or self._figure("false_positives_per_negative_slice")
 
     def _figure(self, measure: str) -> Figure | None:
         named = [figure for figure in self.figures if _measure_of(figure.name) == measure]
@@ -101,7 +102,18 @@ class ModelPart:
 
 # What a figure was measured on, the most believable first: pictures never seen in training, then the official test set
 # (of which some pictures also stand in training), then cross-validation (of sister models), validation last.
-SETS_BY_TRUST = ("test_unseen", "whole_slices", "official_test", "grouped_cv", "", "official_valid", "valid")
+SETS_BY_TRUST = (
+    "test_unseen",
+    "whole_slices",
+    "slice",
+    "lidc_nodules",
+    "lidc",
+    "official_test",
+    "grouped_cv",
+    "",
+    "official_valid",
+    "valid",
+)
 
 
 def _split_name(name: str) -> tuple[str, str]:
@@ -136,6 +148,7 @@ def figure_label(name: str) -> str:
         "dice_ge30px": _("Outline: Dice, nodules of 30 pixels or more"),
         "iou": _("Outline: IoU"),
         "sensitivity": _("Share of tumours outlined"),
+        "false_positives_per_normal_slice": _("Regions outlined by mistake on a tumour-free slice"),
         "false_positives_per_negative_slice": _("Regions outlined by mistake on a tumour-free slice"),
     }
     sets = {
@@ -144,7 +157,9 @@ def figure_label(name: str) -> str:
         "official_valid": _("official validation set"),
         "grouped_cv": _("grouped cross-validation"),
         "lidc_nodules": _("LIDC nodules"),
+        "lidc": _("LIDC nodules"),
         "whole_slices": _("whole slices"),
+        "slice": _("whole slices"),
     }
     label = measures.get(measure, measure.replace("_", " ").capitalize())
     set_label = sets.get(set_name, set_name.replace("_", " "))
@@ -190,12 +205,16 @@ def _figures(figures: Mapping[str, Any]) -> list[Figure]:
             Figure(
                 name=str(name),
                 value=round(float(figure["value"]), 6),
-                low=round(float(low), 6) if _is_number(low) else None,
-                high=round(float(high), 6) if _is_number(high) else None,
+                low=_number(low),
+                high=_number(high),
                 on=str(figure.get("on") or ""),
             )
         )
     return parts
+
+
+def _number(value: Any) -> float | None:
+    return round(float(value), 6) if _is_number(value) else None
 
 
 def _is_number(value: Any) -> bool:

@@ -22,14 +22,14 @@ from studies.models import Analysis, Image
 # FiraGO draws Latin with every accent, Greek, Cyrillic, Georgian, Hebrew, Arabic, Thai and Devanagari; ReportLab's own
 # fonts stop at Latin-1. It comes as a package (pymupdf-fonts), so no font file lies in this repository.
 FONTS = {"font:regular": "figo", "font:bold": "figbo"}
-# At the 80 mm a picture gets on paper this is 300 dots an inch; a larger one would only make the file heavy.
+# At the 72 mm a picture gets on paper this is 340 dots an inch; a larger one would only make the file heavy.
 PICTURE_SIDE_PX = 960
 # A study of hundreds of slices still gives a letter that people print: those with most concern are pictured.
 MAX_PICTURED_SLICES = 12
 CREATION_DATE = b"(D:20000101000000+00'00')"
 
-# Nobody waits longer than this for a signature; a text of the allowed length takes about a second.
-MAX_RENDER_S = 20
+# A text of the allowed length takes about a second on an idle machine; this is for a busy one.
+MAX_RENDER_S = 60
 # A "word" of more letters than a line holds would run off the paper.
 LONGEST_WORD = re.compile(r"(\S{50})(?=\S)")
 

@@ -260,7 +260,10 @@ def _save_draft(request: HttpRequest, report: Report) -> HttpResponse:
         return _detail_page(request, report, form=None, problem=str(error), unsaved=text, status=409)
     except StaleDraftError as error:
         if is_autosave:
-            return _autosave_status(request, report, problem=str(error), revision=data["revision"])
+            problem = _(
+                "Somebody has saved another text meanwhile. Nothing was overwritten: save to compare both texts."
+            )
+            return _autosave_status(request, report, problem=problem, revision=data["revision"])
         conflict = DraftForm(initial=text | {"revision": report.revision})
         return _detail_page(request, report, form=conflict, problem=str(error), is_conflict=True, status=409)
     if is_autosave:

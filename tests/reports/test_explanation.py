@@ -46,8 +46,8 @@ def test_no_percentage_stands_alone(signed):
     assert "These points are not your chance of having cancer" in text
     assert "right kind of picture in 67 of 100 and was wrong in 33" in text
     assert "between 60 and 74" in text
-    assert "Of 100 tumours on test pictures it missed 22" in text
-    assert "On 100 test pictures without a tumour it marked 21 places by mistake" in text
+    assert "Of 100 tumours on test pictures it missed about 22" in text
+    assert "On 100 test pictures without a tumour it marked about 21 places by mistake" in text
 
 
 def test_without_figures_it_says_that_they_are_not_known(doctor):
@@ -130,6 +130,16 @@ def test_the_most_believable_accuracy_speaks():
     model = ModelPart(name="m", version="1", figures=tuple(figure(name) for name in names), note="")
     assert model.accuracy.name == "test_unseen.accuracy"
     assert ModelPart(name="m", version="1", figures=(figure("ece"),), note="").accuracy is None
+
+
+def test_the_shipped_cards_names_are_understood():
+    names = ["slice_sensitivity", "false_positives_per_normal_slice", "test_unseen_accuracy", "lidc_dice_ge30px"]
+    figures = tuple(Figure(name=name, value=0.5, low=None, high=None, on="") for name in names)
+    model = ModelPart(name="m", version="1", figures=figures, note="")
+    assert model.lesion_sensitivity.name == "slice_sensitivity"
+    assert model.false_positives.name == "false_positives_per_normal_slice"
+    assert {figure.name for figure in model.printed_figures} == set(names)
+    assert figure_label("lidc_dice_ge30px") == "Outline: Dice, nodules of 30 pixels or more, LIDC nodules"
 
 
 @pytest.mark.parametrize("value", [None, "0.9", True, float("nan"), float("inf"), [1]])

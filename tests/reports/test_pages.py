@@ -19,6 +19,7 @@ from tests.factories import (
     StudyFactory,
     UserFactory,
 )
+from tests.factories import answer as model_answer
 from tests.reports.conftest import pdf_text
 
 pytestmark = pytest.mark.django_db
@@ -123,6 +124,11 @@ def test_the_study_page_offers_the_next_step(doctor, log_in):
     assert "Edit the draft" in browser.get(page).content.decode()
     browser.post(url("report_sign", report), signature_of(report))
     assert "Open the report" in browser.get(page).content.decode()
+
+
+def test_the_impression_is_not_called_optional(draft, doctor, log_in):
+    page = log_in(doctor).get(url("report_detail", draft)).content.decode()
+    assert page.count("(optional)") == 1
 
 
 def test_an_onlooker_reads_but_is_offered_nothing_to_change(draft, doctor, log_in):
@@ -259,7 +265,7 @@ def test_a_draft_that_cannot_save_itself_says_so_and_overwrites_nothing(draft, d
     browser.post(url("report_detail", draft), form_of(draft, impression="First tab"))
     stale = form_of(draft, impression="Second tab")
     answer = browser.post(url("report_detail", draft), stale, headers={"HX-Request": "true"})
-    assert "has changed this draft" in answer.content.decode()
+    assert "save to compare both texts" in answer.content.decode()
     assert 'value="1"' in answer.content.decode()
     too_long = form_of(draft, revision=2, impression="x" * 10_001)
     answer = browser.post(url("report_detail", draft), too_long, headers={"HX-Request": "true"})
@@ -367,6 +373,16 @@ def test_the_patient_sees_the_pictures_that_were_signed(released, reader, log_in
     first = Image.objects.get(number=1).analyses.order_by("queued_at").first()
     with first.overlay.open("rb") as file:
         assert shown == file.read()
+
+
+def test_slices_with_outlined_regions_are_shown_first(doctor, log_in):
+    study = StudyFactory(created_by=doctor)
+    AnalysisFactory(image=ImageFactory(study=study), is_done=True, result=model_answer(findings=()))
+    AnalysisFactory(image=ImageFactory(study=study), is_done=True)
+    report = ReportFactory(study=study)
+    page = log_in(doctor).get(url("report_detail", report)).content.decode()
+    assert page.index(url("report_overlay", report, number=2)) < page.index(url("report_overlay", report, number=1))
+    assert "Show 1 more slice" in page
 
 
 def test_a_slice_without_answer_has_no_overlay(draft, doctor, log_in):
