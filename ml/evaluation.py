@@ -132,7 +132,7 @@ def evaluate(
     """Measure ``model`` on the folder ``data``. Raises ``TrainingDataError`` where the folder is not in the layout."""
     if not data.is_dir():
         raise TrainingDataError(f"The folder {data} does not exist. Please name the folder of the data with --data.")
-    run = _Run(model=model, manifest=manifest, seed=seed, progress=progress)
+    run = _Run(root=data, model=model, manifest=manifest, seed=seed, progress=progress)
     if layout == "chest-ctscan":
         result = run.chest_ctscan(data)
     elif layout == "lidc-nodules":
@@ -162,6 +162,7 @@ def evaluate(
 class _Run:
     """One evaluation: the model, what it has seen, and the files that could not be read."""
 
+    root: Path
     model: Model
     manifest: TrainingManifest
     seed: int
@@ -199,10 +200,12 @@ class _Run:
             "baselines": self._baselines(images, unseen=unseen),
         }
         if "official_test" in blocks:
+            block = blocks["official_test"]
             report["shortcuts"] = probe_shortcuts(
                 model=self.model,
-                paths=[image.image for image in test],
-                labels=blocks["official_test"].labels,
+                paths=[image.image for image in block.images],
+                labels=block.labels,
+                guesses=block.probabilities.argmax(axis=1),
                 seed=self.seed,
             )
         return Evaluation(report=report, blocks=blocks)
@@ -424,7 +427,7 @@ class _Run:
         try:
             return read_slice(path, limits=_ANY_SIZE).pixels
         except ImageError as error:
-            self.unreadable.append((path.name, str(error)))
+            self.unreadable.append((path.relative_to(self.root).as_posix(), str(error)))
             return None
 
     def _read_mask(self, path: Path) -> NDArray[np.uint8] | None:
@@ -432,13 +435,18 @@ class _Run:
         try:
             return read_grey(path)
         except TrainingDataError as error:
-            self.unreadable.append((path.name, str(error)))
+            self.unreadable.append((path.relative_to(self.root).as_posix(), str(error)))
             return None
 
     def _fits(self, path: Path, *, pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bool:
         if mask.shape == pixels.shape:
             return True
-        self.unreadable.append((path.name, "The mask has another size than its picture. Please export both alike."))
+        self.unreadable.append(
+            (
+                path.relative_to(self.root).as_posix(),
+                "The mask has another size than its picture. Please export both alike.",
+            )
+        )
         return False
 
     def _seen(self, count: int, *, total: int, where: str, rest: str) -> dict[str, Any]:

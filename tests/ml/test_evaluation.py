@@ -113,7 +113,11 @@ def test_broken_and_unequal_files_are_listed_with_the_reason(whole_slices, hand_
     save(whole_slices / "p2" / "half_mask.png", mask((10, 10, 5), side=100))
     (whole_slices / "p3" / "missed_mask.png").write_bytes(b"broken")
     report = evaluate("whole-slices", data=whole_slices, model=hand_made_model, manifest=UNSEEN).report
-    assert [entry["file"] for entry in report["unreadable"]] == ["perfect.png", "half_mask.png", "missed_mask.png"]
+    assert [entry["file"] for entry in report["unreadable"]] == [
+        "p1/perfect.png",
+        "p2/half_mask.png",
+        "p3/missed_mask.png",
+    ]
     assert all(entry["error"].endswith(".") for entry in report["unreadable"])
     assert report["images"] == 2
     assert report["dice"]["value"] is None
