@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts.models import User
@@ -38,7 +38,7 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
                 "studies:patient_list",
                 ("studies:patient_detail", "studies:patient_edit", "studies:patient_create"),
             ),
-            (_("Reports"), "reports:report_list", ("reports:report_detail",)),
+            (_("Reports"), "reports:report_list", ("reports:report_detail", "reports:report_sign")),
         ]
     elif user.is_patient:
         entries = [
@@ -48,11 +48,7 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
     elif user.is_administrator and user.is_staff:
         entries = [(_("Administration"), "admin:index", ())]
     here = request.resolver_match.view_name if request.resolver_match else ""
-    items = []
-    for label, name, inner in entries:
-        try:
-            url = reverse(name)
-        except NoReverseMatch:
-            continue
-        items.append(NavigationItem(label=label, url=url, is_current=here == name, is_section=here in inner))
-    return tuple(items)
+    return tuple(
+        NavigationItem(label=label, url=reverse(name), is_current=here == name, is_section=here in inner)
+        for label, name, inner in entries
+    )
