@@ -174,6 +174,19 @@ def test_the_real_command_on_a_generated_slice(tmp_path):
         assert image.size == (320, 320)
 
 
+@pytest.mark.skipif(not (STARTER_DIRECTORY / "model.json").exists(), reason="the starter model is not in this checkout")
+def test_a_reader_that_goes_away_gets_no_traceback():
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "portal.settings.test"}
+    command = [sys.executable, "manage.py", "analyse", "nowhere.png", "fixtures/two-nodules.png", "--json"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 1
+    assert "Traceback" not in said
+
+
 # --- fixtures ---------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,14 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._analyse_all(**options)
+        except BrokenPipeError:
+            # The reader has gone, as `head` does; what is left to say goes nowhere, and quietly.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+
+    def _analyse_all(self, **options: Any) -> None:
         files: list[Path] = options["files"]
         masks = MaskFolder(options["masks"], inputs=files) if options["masks"] else None
         try:
