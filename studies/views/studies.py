@@ -20,7 +20,7 @@ from studies import uploads
 from studies.access import current_user, doctors_only
 from studies.errors import GrantError, IntakeError, InvalidTransitionError, RecordNumberTakenError
 from studies.forms import ShareForm, SlicesForm, StudyFilterForm, StudyForm
-from studies.intake import add_slices, request_analysis, submit_study
+from studies.intake import add_slices, prepare_slices, request_analysis, submit_study
 from studies.model_card import figures_of
 from studies.models import Analysis, Image, Patient, Study
 from studies.paging import page_of
@@ -75,6 +75,12 @@ def study_create(request: HttpRequest) -> HttpResponseBase:
                 AccessEvent.record(request, action=AccessEvent.Action.CREATED, target=study)
                 messages.success(request, _("The study is received."))
                 return redirect("studies:study_detail", study_id=study.id)
+        elif "slices" in form.cleaned_data:
+            # The files will have to be chosen again anyway, so say now what is wrong with them.
+            try:
+                prepare_slices(form.uploads)
+            except IntakeError as error:
+                form.refuse(error.sentences)
     else:
         form = StudyForm(
             doctor=doctor, patient_id=request.GET.get("patient", ""), initial={"study_date": timezone.localdate()}
