@@ -543,7 +543,7 @@ def test_the_administration_is_for_administrators(world: World) -> None:
                 answers=everybody(
                     # Logging out of the administration leads everybody else back to its start.
                     {"login": 403, "logout": 302}.get(name, LOGIN),
-                    anonymous=302 if name == "logout" else LOGIN,
+                    anonymous=LOGIN,
                     administrator=administrator,
                     foreign_administrator=foreign,
                     superuser=superuser,
