@@ -26,6 +26,7 @@ from ml.data import (
     read_grey,
     read_lidc_nodules,
     read_whole_slices,
+    without_conflicts,
 )
 from ml.errors import ImageError, TrainingDataError
 from ml.findings import Region, find_regions, scaled_minimum_area, union_mask
@@ -65,13 +66,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TrainingManifest:
-    """SHA-256 of the pictures that the model was fitted or selected on (splits train and valid)."""
+    """SHA-256 of the pictures that the model was fitted on, and of those that chose its thresholds."""
 
-    seen: frozenset[str]
+    fitted: frozenset[str]
+    selected: frozenset[str]
     is_present: bool
 
+    def was_fitted_on(self, path: Path) -> bool:
+        return sha256_of(path) in self.fitted
+
     def has_seen(self, path: Path) -> bool:
-        return sha256_of(path) in self.seen
+        """Whether the picture took part in fitting or selection."""
+        return sha256_of(path) in self.fitted | self.selected
 
 
 @dataclass(frozen=True)
@@ -114,10 +120,16 @@ def read_manifest(directory: Path) -> TrainingManifest:
     """The training manifest beside the model: a CSV with (at least) the columns ``split`` and ``sha256``."""
     path = directory / MANIFEST_NAME
     if not path.is_file():
-        return TrainingManifest(seen=frozenset(), is_present=False)
+        return TrainingManifest(fitted=frozenset(), selected=frozenset(), is_present=False)
+    by_split: dict[str, set[str]] = {}
     with path.open(newline="", encoding="utf-8") as file:
-        seen = frozenset(row["sha256"] for row in csv.DictReader(file) if row["split"] != "test")
-    return TrainingManifest(seen=seen, is_present=True)
+        for row in csv.DictReader(file):
+            by_split.setdefault(row["split"], set()).add(row["sha256"])
+    return TrainingManifest(
+        fitted=frozenset(by_split.get("train", ())),
+        selected=frozenset(by_split.get("valid", ())),
+        is_present=True,
+    )
 
 
 def evaluate(
@@ -183,8 +195,9 @@ class _Run:
         readable = [image for image in measured if image.image in probabilities]
         valid = [image for image in readable if image.split == "valid"]
         test = [image for image in readable if image.split == "test"]
-        known = _identities(image for image in images if image.split != "test")
-        seen = [image for image in test if self.manifest.has_seen(image.image) or known & _identities([image])]
+        # Pictures whose label is in doubt were left out of training, so they are not known from there.
+        known = _identities(without_conflicts([image for image in images if image.split == "train"]))
+        seen = [image for image in test if self.manifest.was_fitted_on(image.image) or known & _identities([image])]
         seen_paths = {image.image for image in seen}
         unseen = [image for image in test if image.image not in seen_paths]
         chosen = {"official_valid": valid, "official_test": test, "test_unseen": unseen}
@@ -451,7 +464,7 @@ class _Run:
 
     def _seen(self, count: int, *, total: int, where: str, rest: str) -> dict[str, Any]:
         known = (
-            f"{count} of {total} {where} stand in the training or validation data of this model and are {rest}."
+            f"{count} of {total} {where} were seen in the training of this model and are {rest}."
             if self.manifest.is_present
             else "The model comes without a training manifest; by what the folder itself says, "
             f"{count} of {total} {where} are {rest}."
@@ -469,7 +482,7 @@ class _Run:
 _BLOCK_NOTES: Final = {
     "official_valid": "The official validation split, used for selection and thresholds.",
     "official_test": "The official test split as it is, pictures seen in training included.",
-    "test_unseen": "The official test split without pictures, copies and re-cropped slices seen in training.",
+    "test_unseen": "The official test split without pictures, copies and re-cropped slices of the training split.",
 }
 
 
