@@ -16,7 +16,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from reports.model_card import Figure, ModelPart, describe_model
+from studies.model_card import Figure, ModelPart, describe_model
 from studies.models import Analysis, Finding, Image, Study
 
 if TYPE_CHECKING:

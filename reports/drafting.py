@@ -16,8 +16,8 @@ from reports.content import (
     percent,
 )
 from reports.errors import NothingToReportError, ReportExistsError
-from reports.model_card import describe_model
 from reports.models import Report
+from studies.model_card import describe_model
 from studies.models import Study
 
 # Below this distance between the two most probable classes the draft calls the model undecided: with the calibrated

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from reports.content import AnalysisPart, FindingPart, ReportContent, SlicePart, class_label
-from reports.model_card import Figure, ModelPart
+from studies.model_card import Figure, ModelPart
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Settings that every installation shares. Each one read from the environment has a line in docs/configuration.md."""
 
 from pathlib import Path
+from typing import Any
 
 import environ
 
@@ -199,7 +200,7 @@ IS_DEMO = False
 DEMO_PASSWORD = ""
 DEMO_LOGINS: dict[str, str] = {}
 
-LOGGING = {
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {

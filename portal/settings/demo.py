@@ -1,7 +1,7 @@
 """Settings of ``make demo``: development plus the demo hospital. Only these settings know the demo log-ins."""
 
 from portal.settings.dev import *  # noqa: F403 - a settings layer is the one below plus its own lines
-from portal.settings.dev import SQLITE_OPTIONS, VAR_DIR
+from portal.settings.dev import LOGGING, SQLITE_OPTIONS, VAR_DIR
 
 DEBUG = False
 IS_DEMO = True
@@ -22,4 +22,4 @@ DEMO_LOGINS = {
     "administrator": "admin@example.org",
 }
 # One readable log: what the queue does with its messages is for developers; its warnings are for everybody.
-LOGGING["loggers"]["django-q"]["level"] = "WARNING"  # noqa: F405 - taken from the layer below
+LOGGING = LOGGING | {"loggers": LOGGING["loggers"] | {"django-q": {"level": "WARNING"}}}

@@ -21,7 +21,7 @@ from studies.access import current_user, doctors_only
 from studies.errors import GrantError, IntakeError, InvalidTransitionError, RecordNumberTakenError
 from studies.forms import ShareForm, SlicesForm, StudyFilterForm, StudyForm
 from studies.intake import add_slices, prepare_slices, request_analysis, submit_study
-from studies.model_card import figures_of
+from studies.model_card import describe_model
 from studies.models import Analysis, Image, Patient, Study
 from studies.paging import page_of
 from studies.permissions import grant_study
@@ -249,7 +249,7 @@ def _page_of_study(request: HttpRequest, *, study: Study, doctor: User) -> dict[
         "shown": shown,
         "findings": list(shown.findings.all()) if shown else [],
         "analyses": analyses,
-        "figures": figures_of(shown.model_version) if shown else (),
+        "figures": describe_model(shown.model_version).figures if shown else (),
         "can_change": study.can_be_changed_by(doctor),
         "is_active": any(image.state in Analysis.ACTIVE for image in slices),
         "seen": hashlib.sha256(facts.encode()).hexdigest()[:16],

@@ -7,7 +7,7 @@ import pytest
 
 from reports.content import ModelPart, class_label, percent
 from reports.explanation import Explanation, explain
-from reports.model_card import Figure, describe_model, figure_label
+from studies.model_card import Figure, describe_model, figure_label
 from tests.factories import AnalysisFactory, ImageFactory, ReportFactory, StudyFactory, answer
 from tests.reports.conftest import CARD, finding
 

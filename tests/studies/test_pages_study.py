@@ -528,7 +528,7 @@ def test_figures_of_the_card_stand_beside_answers_of_its_own_version_only(
     monkeypatch.setenv("IRA_MODEL_DIR", str(tmp_path))
     mine = AnalysisFactory(image__study__created_by=doctor, is_done=True)
     response = page.get(address("study_detail", study_id=mine.image.study_id))
-    assertContains(response, "Official test, accuracy")
+    assertContains(response, "Slice class: accuracy, official test set")
     assertContains(response, "(95% interval 0.83 to 0.91)")
     assertContains(response, "315 images.")
     image = ImageFactory(study=StudyFactory(created_by=doctor))
