@@ -62,6 +62,8 @@ def test_unknown_address_says_what_to_do_next(client: Client) -> None:
     assert b"We cannot find this page" in response.content
     assert b"log in first" in response.content
     client.force_login(UserFactory())
+    assert b"Your start page shows everything" in client.get("/no/such/page/").content
+    client.force_login(DoctorFactory())
     assert b"ask them to share the study" in client.get("/no/such/page/").content
 
 
