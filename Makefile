@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --python $(BIN)/python --require-hashes
 REQUIRE_ALL ?=
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto --maxprocesses=4 --dist loadfile
 export REQUIRE_ALL
 export PYTHONUNBUFFERED := 1
 
