@@ -24,6 +24,8 @@ DECODER_FILTERS: tuple[int, ...] = (256, 128, 64, 32)
 # The coarse maps of the deepest convolution have 1/16 of the input's side; inputs are padded to a multiple of this.
 STRIDE_PX = 16
 MALIGNANCY_STRIDE_PX = 8
+# A cell of the classifier's grid is as wide as so many positions of the last features: 32 pixels.
+CELL_POSITIONS = 2
 NORMALISATION_SUFFIX = "_bn"
 # 0.9 instead of Keras' 0.99: our runs are hundreds of steps, not hundreds of thousands.
 NORMALISATION_MOMENTUM = 0.9
@@ -69,15 +71,30 @@ def build_trunk(*, is_normalised: bool = False, width: float = 1.0, side: int | 
 
 
 def build_classifier(
-    *, class_count: int, is_normalised: bool = True, width: float = 1.0, side: int | None = None, dropout: float = 0.0
+    *,
+    class_count: int,
+    is_normalised: bool = True,
+    width: float = 1.0,
+    side: int | None = None,
+    dropout: float = 0.0,
+    grid: int = 1,
 ) -> keras.Model:
-    """Return the slice classifier: trunk, global average pooling, one linear layer.
+    """Return the slice classifier: trunk, averages of its last features, one linear layer.
 
-    The average is taken over `block5_conv3` itself, so the class activation maps have 1/16 of the input's side and the
-    linear layer applied at each position *is* Grad-CAM. Outputs: `logits` (n, classes) and `features` (n, h, w, 512).
+    With `grid` 1 the average is global; with g > 1 there is one for each of g x g cells of 32 pixels, so the linear
+    layer also knows where something was seen; pictures then have a side of 32 g. The averages are taken over
+    `block5_conv3` itself, so activation maps have 1/16 of the input's side, and because everything behind it is linear
+    they are Grad-CAM without gradients. Outputs: `logits` (n, classes) and `features` (n, h, w, 512).
     """
     inputs = keras.Input((side, side, 3))
     features = _trunk(inputs, is_normalised=is_normalised, width=width)[-1]
+    if grid > 1:
+        pooled = layers.AveragePooling2D(CELL_POSITIONS, name="cells")(features)
+        if dropout:
+            pooled = layers.Dropout(dropout, seed=0, name="dropout")(pooled)
+        # At the side it was taught at this gives one position; larger pictures give several, which are averaged.
+        logits = layers.GlobalAveragePooling2D()(layers.Conv2D(class_count, grid, name="logits")(pooled))
+        return keras.Model(inputs, {"logits": logits, "features": features}, name="classifier")
     pooled = layers.GlobalAveragePooling2D(name="embedding")(features)
     if dropout:
         pooled = layers.Dropout(dropout, seed=0, name="dropout")(pooled)

@@ -75,26 +75,25 @@ class RepeatPixels(layers.Layer):
         return tf.nn.depth_to_space(tf.concat([inputs] * 4, axis=-1), 2)
 
 
-def deployable_classifier(model: keras.Model, *, width: float = 1.0) -> keras.Model:
+def deployable_classifier(model: keras.Model, *, width: float = 1.0, grid: int = 1) -> keras.Model:
     """Return the trained classifier without normalisation, with outputs `logits`, `activation_maps` and `embedding`.
 
     For a linear layer w on the average of h*w positions of features A, the gradient of a class's logit with respect to
-    A is w / (h*w) everywhere, so relu(sum_k w_k A_k) / (h*w) is Grad-CAM exactly. The network gives the
-    sum; the runtime divides by the number of positions, which the file, made for any size, does not know.
+    A is w / (h*w) everywhere, so relu(sum_k w_k A_k) / (h*w) is Grad-CAM exactly. Over a grid each cell has its own w,
+    and the gradient's mean is the sum of the cells' w over h*w. The network gives the sum; the runtime divides by the
+    number of positions, which the file, made for any size, does not know.
     """
-    class_count = model.get_layer("logits").units
-    folded = build_classifier(class_count=class_count, is_normalised=False, width=width)
+    class_count = model.output["logits"].shape[-1]
+    folded = build_classifier(class_count=class_count, is_normalised=False, width=width, grid=grid)
     fold_normalisation(source=model, target=folded)
     features = folded.output["features"]
     embedding = layers.GlobalAveragePooling2D()(features)
-    kernel, bias = folded.get_layer("logits").get_weights()
+    kernel, _ = folded.get_layer("logits").get_weights()
     maps_layer = layers.Conv2D(class_count, 1, use_bias=False, activation="relu", name="maps")
     maps = maps_layer(features)
-    maps_layer.set_weights([kernel[np.newaxis, np.newaxis]])
-    dense = layers.Dense(class_count)
-    logits = dense(embedding)
-    dense.set_weights([kernel, bias])
-    return keras.Model(folded.input, {"logits": logits, "activation_maps": maps, "embedding": embedding})
+    maps_layer.set_weights([kernel.reshape(-1, features.shape[-1], class_count).sum(axis=0)[np.newaxis, np.newaxis]])
+    outputs = {"logits": folded.output["logits"], "activation_maps": maps, "embedding": embedding}
+    return keras.Model(folded.input, outputs)
 
 
 def deployable_outline(model: keras.Model, *, width: float = 1.0) -> keras.Model:

@@ -14,10 +14,8 @@ import tensorflow as tf
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from ml.architectures import build_classifier, copy_trunk, load_imagenet_trunk
+from ml.architectures import CELL_POSITIONS, build_classifier, copy_trunk, load_imagenet_trunk
 from ml.augment import Placement, cut, random_greys, random_marks
 from ml.data import CLASSES, ChestImage, read_grey
 from ml.preprocessing import classifier_slice, resize, to_input
@@ -93,7 +91,9 @@ class SliceBatches:
 def initial_classifier(parameters: ClassifierParameters, *, trunk: keras.Model | None, seed: int) -> keras.Model:
     """Return an untrained classifier on `trunk`, on ImageNet's, on that of a weights file, or on a random one."""
     keras.utils.set_random_seed(seed)
-    model = build_classifier(class_count=len(CLASSES), dropout=parameters.dropout, width=parameters.width)
+    model = build_classifier(
+        class_count=len(CLASSES), dropout=parameters.dropout, width=parameters.width, grid=parameters.grid
+    )
     if trunk is not None:
         copy_trunk(source=trunk, target=model)
     elif parameters.trunk == "imagenet":
@@ -202,8 +202,15 @@ def logits_of(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
 
 
 def embeddings_of(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    """Return float32 (n, 512): the average of the last features of each picture."""
-    return _in_batches(model, pixels, output=lambda outputs: tf.reduce_mean(outputs["features"], axis=(1, 2)))
+    """Return float32 (n, 512) or, for a classifier with a grid, (n, grid * grid * 512): what its dense head sees."""
+    if model.get_layer("logits").kernel.ndim == 2:
+        return _in_batches(model, pixels, output=lambda outputs: tf.reduce_mean(outputs["features"], axis=(1, 2)))
+
+    def cells(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        pooled = tf.nn.avg_pool2d(outputs["features"], CELL_POSITIONS, CELL_POSITIONS, "VALID")
+        return tf.reshape(pooled, (len(pooled), -1))
+
+    return _in_batches(model, pixels, output=cells)
 
 
 def _in_batches(model: keras.Model, pixels: np.ndarray, *, output: Callable) -> np.ndarray:
@@ -261,7 +268,10 @@ def frozen_features(
     digest = hashlib.sha256(data.pixels.tobytes())
     for value in model.get_weights():
         digest.update(value.tobytes())
-    path = cache / f"features-{digest.hexdigest()[:16]}-{side}-{versions}-{seed}.npy"
+    path = (
+        cache
+        / f"features-{digest.hexdigest()[:16]}-{model.get_layer('logits').kernel.shape[0]}-{side}-{versions}-{seed}.npy"
+    )
     if path.is_file():
         features = np.load(path)
     else:
@@ -286,16 +296,38 @@ def fit_frozen_head(
     strengths: Sequence[float] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
 ) -> FrozenHead:
     """Fit the dense head on frozen features; its regularisation is chosen by validation accuracy."""
+    centre, spread = features.mean(axis=0), features.std(axis=0) + 1e-6
+    scaled = (features - centre) / spread
+    basis = row_space(scaled)
+    reduced = scaled @ basis
     heads = []
     for strength in strengths:
-        pipeline = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(C=strength, max_iter=500, class_weight="balanced", random_state=seed),
-        ).fit(features, labels)
-        accuracy = float((pipeline.predict(valid_features) == valid_labels).mean())
-        kernel, bias = _as_dense(pipeline, class_count=len(CLASSES))
-        heads.append(FrozenHead(kernel=kernel, bias=bias, valid_accuracy=accuracy, strength=strength))
+        regression = LogisticRegression(C=strength, max_iter=100, class_weight="balanced", random_state=seed)
+        regression.fit(reduced, labels)
+        weights = (basis @ regression.coef_.T) / spread[:, np.newaxis]
+        # A class that was not among the labels is never named.
+        kernel, bias = np.zeros((features.shape[1], len(CLASSES))), np.full(len(CLASSES), -20.0)
+        kernel[:, regression.classes_], bias[regression.classes_] = weights, regression.intercept_ - centre @ weights
+        accuracy = float(((valid_features @ kernel + bias).argmax(axis=1) == valid_labels).mean())
+        heads.append(
+            FrozenHead(
+                kernel=kernel.astype(np.float32),
+                bias=bias.astype(np.float32),
+                valid_accuracy=accuracy,
+                strength=strength,
+            )
+        )
     return max(heads, key=lambda head: head.valid_accuracy)
+
+
+def row_space(rows: np.ndarray) -> np.ndarray:
+    """Return an orthonormal basis (features, at most rows) of the space that the rows span.
+
+    A ridge-penalised linear model has its weights in that space, so fitting in it changes nothing but the time.
+    """
+    if rows.shape[0] >= rows.shape[1]:
+        return np.eye(rows.shape[1], dtype=rows.dtype)
+    return np.linalg.qr(rows.T)[0]
 
 
 def fit_grouped_head(*, features: np.ndarray, labels: np.ndarray, groups: Sequence[str], seed: int) -> FrozenHead:
@@ -322,19 +354,10 @@ def fit_grouped_head(*, features: np.ndarray, labels: np.ndarray, groups: Sequen
     )
 
 
-def _as_dense(pipeline: Pipeline, *, class_count: int) -> tuple[np.ndarray, np.ndarray]:
-    scaler, regression = pipeline[0], pipeline[1]
-    kernel = regression.coef_.T / scaler.scale_[:, np.newaxis]
-    bias = regression.intercept_ - scaler.mean_ @ kernel
-    full_kernel, full_bias = np.zeros((kernel.shape[0], class_count)), np.full(class_count, -20.0)
-    full_kernel[:, regression.classes_], full_bias[regression.classes_] = kernel, bias
-    return full_kernel.astype(np.float32), full_bias.astype(np.float32)
-
-
 def set_head(model: keras.Model, head: FrozenHead) -> None:
     """Put a frozen-recipe head into a classifier."""
     layer = model.get_layer("logits")
-    layer.set_weights([head.kernel, head.bias])
+    layer.set_weights([head.kernel.reshape(layer.kernel.shape), head.bias])
 
 
 def grouped_folds(*, labels: np.ndarray, groups: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -120,7 +120,7 @@ def fit(
         for key, value in values.items():
             sums[key] = sums.get(key, 0.0) + value
         run.step += 1
-        if run.step % 10 == 0:
+        if run.step % 10 == 0 or run.step == schedule.total_steps:
             report(_progress(name, run.step, schedule.total_steps, values, started_at, first_step))
         if run.step % steps_per_epoch and run.step != schedule.total_steps:
             continue

@@ -64,7 +64,7 @@ class ClassifierPhase:
 
 @dataclass(frozen=True)
 class ClassifierParameters:
-    """`trunk`: `outline` (the trunk pretrained here), `imagenet`, `none` or a path of Keras weights."""
+    """`trunk`: `outline` (the trunk pretrained here), `imagenet`, `none` or a weights file; `grid`: cells a side."""
 
     trunk: str
     dropout: float
@@ -74,6 +74,7 @@ class ClassifierParameters:
     frozen_recipe_versions: int
     phases: tuple[ClassifierPhase, ...]
     width: float = 1.0
+    grid: int = 1
 
 
 @dataclass(frozen=True)

@@ -255,7 +255,9 @@ def finish(
     """Export both networks, choose thresholds on validation data, measure on held-out data, write `out/model/`."""
     report("export: folding and quantising")
     floats = {
-        "classifier": deployable_classifier(classifier.model, width=parameters.classifier.width),
+        "classifier": deployable_classifier(
+            classifier.model, width=parameters.classifier.width, grid=parameters.classifier.grid
+        ),
         "outline": deployable_outline(outline, width=parameters.outline.width),
     }
     contents = {name: to_litert(model) for name, model in floats.items()}
@@ -442,7 +444,7 @@ def cross_validate(
     pairs = list(zip(data.labels.tolist(), guesses.tolist(), strict=True))
     on = (
         f"{len(images)} unique pictures of chest-ctscan-images, StratifiedGroupKFold over {len(set(data.groups))} "
-        f"inferred patient groups, 5 folds, seed {parameters.seed}; frozen CT-pretrained trunk and dense head. The trunk "
+        f"inferred patient groups, 5 folds, seed {parameters.seed}; frozen CT-pretrained trunk, dense head. The trunk "
         "was pretrained without this set but for its normal training pictures, seen as slices without tumour"
     )
     correct = [float(truth == guess) for truth, guess in pairs]

@@ -105,22 +105,21 @@ class TestFolding:
 
 
 class TestActivationMaps:
-    def test_they_are_grad_cam(self):
-        model = architectures.build_classifier(class_count=4, width=WIDTH)
+    @pytest.mark.parametrize(("grid", "shape"), [(1, (48, 64)), (2, (64, 64)), (4, (128, 128))])
+    def test_they_are_grad_cam(self, grid, shape):
+        model = architectures.build_classifier(class_count=4, width=WIDTH, grid=grid)
         randomise(model, seed=6)
-        plain = architectures.build_classifier(class_count=4, is_normalised=False, width=WIDTH)
+        plain = architectures.build_classifier(class_count=4, is_normalised=False, width=WIDTH, grid=grid)
         architectures.fold_normalisation(source=model, target=plain)
-        inputs = tf.constant(np.random.default_rng(7).normal(size=(1, 48, 64, 3)), tf.float32)
-        found = deployable_classifier(model, width=WIDTH)(inputs)
+        inputs = tf.constant(np.random.default_rng(7).normal(size=(1, *shape, 3)), tf.float32)
+        found = deployable_classifier(model, width=WIDTH, grid=grid)(inputs)
+        # What follows the features, as a network of its own, so that autodiff can be asked about them.
+        tail = keras.Model(plain.output["features"], plain.output["logits"])
         for class_index in range(4):
+            features = plain(inputs)["features"]
             with tf.GradientTape() as tape:
-                outputs = plain(inputs)
-                features = outputs["features"]
-                # Grad-CAM as published: gradients of the class with respect to the last convolution, by autodiff.
-                pooled = tf.reduce_mean(features, axis=(1, 2))
                 tape.watch(features)
-                pooled = tf.reduce_mean(features, axis=(1, 2))
-                logit = tf.linalg.matmul(pooled, plain.get_layer("logits").kernel)[0, class_index]
+                logit = tail(features)[0, class_index]
             gradient = tape.gradient(logit, features)
             weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
             expected = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1))[0]
@@ -130,10 +129,11 @@ class TestActivationMaps:
                 found["activation_maps"][0, :, :, class_index] / positions, expected, atol=1e-4 * scale + 1e-12
             )
 
-    def test_logits_survive_deployment(self):
-        model = architectures.build_classifier(class_count=4, width=WIDTH)
+    @pytest.mark.parametrize("grid", [1, 2])
+    def test_logits_survive_deployment(self, grid):
+        model = architectures.build_classifier(class_count=4, width=WIDTH, grid=grid)
         randomise(model, seed=8)
         inputs = np.random.default_rng(9).normal(size=(1, 64, 64, 3)).astype(np.float32)
         expected = np.asarray(model(inputs, training=False)["logits"])
-        found = np.asarray(deployable_classifier(model, width=WIDTH)(inputs)["logits"])
+        found = np.asarray(deployable_classifier(model, width=WIDTH, grid=grid)(inputs)["logits"])
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())

@@ -315,6 +315,18 @@ class TestClassifier:
         )
         assert 3 not in (features @ head.kernel + head.bias).argmax(axis=1)
 
+    @pytest.mark.parametrize(("grid", "side"), [(1, 48), (2, 64)])
+    def test_the_network_with_a_fitted_head_says_what_the_regression_says(self, grid, side):
+        model = classifying.build_classifier(class_count=4, width=0.05, grid=grid)
+        pixels = classifying.resized(class_data().pixels, side=side)
+        features = classifying.embeddings_of(model, pixels)
+        rng = np.random.default_rng(0)
+        kernel = rng.normal(size=(features.shape[1], 4)).astype(np.float32)
+        head = classifying.FrozenHead(kernel=kernel, bias=np.arange(4.0), valid_accuracy=1.0, strength=1.0)
+        classifying.set_head(model, head)
+        expected = features @ head.kernel + head.bias
+        np.testing.assert_allclose(classifying.logits_of(model, pixels), expected, rtol=1e-3, atol=1e-3)
+
     def test_features_are_computed_once(self, tmp_path, monkeypatch):
         model = classifying.build_classifier(class_count=4, width=0.05)
         options = {"data": class_data(), "side": 32, "versions": 1, "seed": 0, "cache": tmp_path}
@@ -459,6 +471,7 @@ class TestCommand:
         options = ("--data", data_folder, "--out", tmp_path / "out", "--params", narrow_parameters)
         output = train(*options, "--limit", 24, "--stage", "outline")
         assert "24/24 loss" in output
+        assert "step 24:" in output
         output = train(*options, "--cross-validate")
         assert "fold 5 of 5" in output
         output = train(*options, "--limit", 2, "--resume")
