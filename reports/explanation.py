@@ -85,10 +85,12 @@ def _found(content: ReportContent) -> tuple[str, ...]:
     marked = ngettext("The computer marked %(count)d place.", "The computer marked %(count)d places.", len(regions)) % {
         "count": len(regions)
     }
-    measured = [(finding.long_axis_mm, finding) for finding, _slice in regions if finding.long_axis_mm is not None]
-    if measured:
-        longest_mm, _finding = max(measured, key=lambda pair: pair[0])
-        marked += " " + _size_sentence(longest_mm, is_only=len(regions) == 1)
+    lengths_mm = [finding.long_axis_mm for finding, _slice in regions if finding.long_axis_mm is not None]
+    if len(lengths_mm) == len(regions):
+        marked += " " + _size_sentence(max(lengths_mm), is_only=len(regions) == 1)
+    elif lengths_mm:
+        # The largest place may be one of those whose size is unknown, so none is called the largest.
+        marked += " " + _("How large all of them are in millimetres cannot be told from these pictures.")
     else:
         marked += " " + _("How large it is in millimetres cannot be told from this kind of picture.")
     paragraphs.append(marked)

@@ -83,6 +83,18 @@ def test_without_pixel_spacing_no_size_is_claimed(signed):
     assert "cannot be told from this kind of picture" in words_of(explain(signed.content))
 
 
+def test_none_is_called_the_largest_where_one_size_is_unknown(doctor):
+    study = StudyFactory(created_by=doctor)
+    AnalysisFactory(
+        image=ImageFactory(study=study), is_done=True, result=answer(findings=(finding(long_axis_px=40.0),))
+    )
+    measured = answer(findings=(finding(millimetres=True),))
+    text = explained(doctor, measured, study=study, number=2, row_spacing_mm=0.7, column_spacing_mm=0.7)
+    assert "marked 2 places" in text
+    assert "largest" not in text
+    assert "cannot be told from these pictures" in text
+
+
 def test_a_normal_slice_gets_no_lecture_on_tumour_types(doctor):
     calm = {"adenocarcinoma": 0.05, "large_cell_carcinoma": 0.02, "normal": 0.9, "squamous_cell_carcinoma": 0.03}
     text = explained(doctor, answer(probabilities=calm, findings=(), malignant_probability=0.05))
