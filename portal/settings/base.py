@@ -127,6 +127,9 @@ ANONYMOUS_USER_NAME = None
 GUARDIAN_RAISE_403 = False
 
 LANGUAGE_CODE = "en-gb"
+# The languages that pages are written in. With Django's long default list, a page for a German browser would call its
+# English text German and mix in Django's own German sentences.
+LANGUAGES = [("en-gb", "English")]
 TIME_ZONE = env.str("IRA_TIME_ZONE", default="UTC")
 USE_I18N = True
 USE_TZ = True
