@@ -166,6 +166,23 @@ def test_a_wrong_file_gets_a_sentence_and_nothing_typed_is_lost(page: Page, tmp_
     expect(page.get_by_text("Kept")).to_have_count(0)
 
 
+def test_a_text_typed_after_the_session_ended_is_kept(page: Page, context: BrowserContext) -> None:
+    log_in(page, "doctor@example.org")
+    page.goto("/reports/?state=draft")
+    page.get_by_role("row").filter(has_text="draft").get_by_role("link").first.click()
+    page.wait_for_url(re.compile(r"/reports/[0-9a-f-]{36}/"))
+    context.clear_cookies(name="sessionid")
+    page.get_by_label("Impression").fill("Typed after the session had ended.")
+    expect(page.get_by_text("You are logged out")).to_be_visible()
+    assert page.get_by_label("Impression").input_value() == "Typed after the session had ended."
+    with context.expect_page() as opened:
+        page.get_by_role("link", name="log in in another tab").click()
+    log_in(opened.value, "doctor@example.org")
+    page.get_by_role("button", name="Save draft").click()
+    expect(page.get_by_text("The draft is saved.")).to_be_visible()
+    assert page.get_by_label("Impression").input_value() == "Typed after the session had ended."
+
+
 def test_every_role_lands_where_its_work_begins(context: BrowserContext, demo: Demo) -> None:
     for email, address in (
         ("doctor@example.org", "/studies/"),

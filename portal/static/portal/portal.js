@@ -1,14 +1,40 @@
-// Two small helps on top of pages that work without them.
+// Small helps on top of pages that work without them.
 "use strict";
 
 // A part of a page that asks for news after the session has ended gets the log-in page as its answer. Show that page
-// as a page, with the way back, instead of a form squeezed into the corner that asked.
+// as a page, with the way back, instead of a form squeezed into the corner that asked. A form with typed text stays:
+// leaving it would lose the text, so it says what to do.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const answeredBy = event.detail.xhr.responseURL;
   const loginPath = document.body.dataset.loginPath;
   if (answeredBy && loginPath && new URL(answeredBy).pathname === loginPath) {
     event.detail.shouldSwap = false;
+    const notice = event.detail.requestConfig.elt.querySelector("[data-logged-out]");
+    if (notice) {
+      notice.hidden = false;
+      return;
+    }
     window.location.assign(`${loginPath}?next=${encodeURIComponent(window.location.pathname)}`);
+  }
+});
+
+// A log-in in another tab changes the token that guards forms against forgery; a form that was open sends the new one.
+const freshToken = () => document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1];
+document.addEventListener("submit", (event) => {
+  const field = event.target.querySelector("input[name=csrfmiddlewaretoken]");
+  if (field && event.target.action.startsWith(`${window.location.origin}/`)) {
+    field.value = freshToken() || field.value;
+  }
+});
+document.addEventListener("htmx:configRequest", (event) => {
+  if (event.detail.parameters.csrfmiddlewaretoken) {
+    event.detail.parameters.csrfmiddlewaretoken = freshToken() || event.detail.parameters.csrfmiddlewaretoken;
+  }
+});
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const notice = event.detail.requestConfig.elt.querySelector("[data-logged-out]");
+  if (notice && event.detail.shouldSwap) {
+    notice.hidden = true;
   }
 });
 
