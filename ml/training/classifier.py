@@ -296,7 +296,9 @@ def fit_frozen_head(
     strengths: Sequence[float] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
 ) -> FrozenHead:
     """Fit the dense head on frozen features; its regularisation is chosen by validation accuracy."""
-    centre, spread = features.mean(axis=0), features.std(axis=0) + 1e-6
+    centre, spread = features.mean(axis=0), features.std(axis=0)
+    # A feature that is almost always 0 would get a huge weight, beside which int8 rounds all others of its class to 0.
+    spread = np.maximum(spread, max(float(np.median(spread)), 1e-6))
     scaled = (features - centre) / spread
     basis = row_space(scaled)
     reduced = scaled @ basis

@@ -306,6 +306,25 @@ class TestClassifier:
         assert ((features @ head.kernel + head.bias).argmax(axis=1) == labels).mean() == head.valid_accuracy
         assert head.valid_accuracy > 0.95
 
+    def test_a_feature_that_is_almost_always_nothing_gets_no_huge_weight(self):
+        rng = np.random.default_rng(4)
+        labels = np.arange(120) % 4
+        features = rng.normal(size=(120, 20)) + np.eye(4)[labels] @ rng.normal(size=(4, 20))
+        features[:, 7] = 0.0
+        features[3, 7] = 1e-5
+        head = classifying.fit_frozen_head(
+            features=features, labels=labels, valid_features=features, valid_labels=labels, seed=0
+        )
+        assert np.abs(head.kernel[7]).max() <= np.abs(head.kernel).max() < 100
+
+    def test_a_head_with_more_features_than_pictures_is_the_same_fit(self):
+        rng = np.random.default_rng(5)
+        rows = rng.normal(size=(12, 30))
+        basis = classifying.row_space(rows)
+        assert basis.shape == (30, 12)
+        np.testing.assert_allclose(rows @ basis @ basis.T, rows, atol=1e-9)
+        assert classifying.row_space(rows.T).shape == (12, 12)
+
     def test_a_head_that_has_seen_three_classes_never_names_the_fourth(self):
         rng = np.random.default_rng(2)
         labels = np.arange(90) % 3
