@@ -482,7 +482,6 @@ def ask(client: Client, question: Question, *, world: World) -> int | str:
     with transaction.atomic():
         response = getattr(client, question.method)(url, question.data)
         b"".join(response.streaming_content) if response.streaming else response.content
-        response.close()
         transaction.set_rollback(True)
     doors = (reverse("account_login"), reverse("admin:login"))
     is_login = response.status_code == 302 and response.url.split("?")[0] in doors

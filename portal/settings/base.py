@@ -185,6 +185,7 @@ Q_CLUSTER = {
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 DEFAULT_FROM_EMAIL = env.str("IRA_FROM_EMAIL", default="Radiology portal <no-reply@localhost>")
 
+SESSION_COOKIE_AGE = 8 * 60 * 60  # seconds: a shift; the next doctor at the same screen is somebody else
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
