@@ -498,7 +498,7 @@ class TestCommand:
         model = load_model(tmp_path / "out/model")
         assert model.classes == CLASSES
         figures = model.card["figures"]
-        assert {"official_valid_accuracy", "official_test_accuracy", "lidc_dice"} <= set(figures)
+        assert {"official_valid_accuracy", "official_test_accuracy", "test_unseen_accuracy"} <= set(figures)
         assert (tmp_path / "out/model/manifest.csv").is_file()
         record = json.loads((tmp_path / "out/cross_validation.json").read_text(encoding="utf-8"))
         assert set(record["figures"]) == {"grouped_cv_accuracy", "grouped_cv_macro_f1"}
