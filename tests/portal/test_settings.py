@@ -48,7 +48,7 @@ def test_production_refuses_to_start_without_a_secret(missing: str, tmp_path: Pa
 
 @pytest.mark.parametrize("layer", ["production", "dev", "test"])
 def test_only_the_demo_settings_know_the_demo_log_ins(layer: str, tmp_path: Path) -> None:
-    code = "from django.conf import settings; print(settings.IS_DEMO, bool(settings.DEMO_LOGINS or settings.DEMO_PASSWORD))"
+    code = "from django.conf import settings as s; print(s.IS_DEMO, bool(s.DEMO_LOGINS or s.DEMO_PASSWORD))"
     environment = COMPLETE | {"DJANGO_SETTINGS_MODULE": f"portal.settings.{layer}", "IRA_VAR_DIR": str(tmp_path)}
     done = run_manage(environment, "shell", "--no-imports", "-c", code)
     assert done.stdout.strip() == "False False", done.stderr
