@@ -5,13 +5,12 @@ the kind is told from the bytes and never from the name, and every refusal is a 
 """
 
 import io
-import math
 import struct
 import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ DICOM_MAGIC: Final = b"DICM"
 WHAT_TO_SEND: Final = "Please upload the slice as PNG, JPEG or DICOM."
 
 # What decoders raise on damaged or hostile bytes; anything else is a bug of ours and must show.
-_DECODER_ERRORS: Final = (
+DECODER_ERRORS: Final = (
     OSError,
     SyntaxError,
     ValueError,
@@ -60,11 +59,9 @@ _OTHER_KINDS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"MZ", "a program"),
     (b"\x7fELF", "a program"),
 )
-
-_UNCOMPRESSED: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
-_RLE: Final = "1.2.840.10008.1.2.5"
-_DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
-_CT_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.2"
+# How a DICOM data set begins that was stored without the preamble of a DICOM file: with its meta group, or at once with
+# one of the first elements of group 8 (its length, character set, image type, creation, class).
+_BARE_DICOM: Final = (b"\x02\x00\x00\x00UL", *(bytes((8, 0, element, 0)) for element in (0, 5, 8, 18, 19, 20, 22)))
 
 
 @dataclass(frozen=True)
@@ -97,6 +94,8 @@ class Slice:
     format: str
     mode: str
     pixel_spacing_mm: tuple[float, float] | None
+    # The Hounsfield units that became black and white; None where the file does not tell Hounsfield units.
+    window: Window | None = None
 
 
 def read_slice(source: bytes | Path, *, limits: Limits = DEFAULT_LIMITS, window: Window = WINDOWS["wide"]) -> Slice:
@@ -108,11 +107,19 @@ def read_slice(source: bytes | Path, *, limits: Limits = DEFAULT_LIMITS, window:
     ``ImageTooLargeError``, ``ImageTooSmallError``.
     """
     data = _read_bytes(source, limits=limits)
-    if data[128:132] == DICOM_MAGIC:
-        return _read_dicom(data, limits=limits, window=window)
+    if is_dicom(data):
+        # Only DICOM needs pydicom, and it takes longer to import than the rest of the serving path together.
+        from ml.dicom import read_dicom
+
+        return read_dicom(data, limits=limits, window=window)
     if data.startswith((PNG_MAGIC, JPEG_MAGIC)):
         return _read_picture(data, limits=limits)
     raise UnsupportedImageError(_name_the_kind(data))
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether the bytes begin like a DICOM file, with or without its preamble; the name of the file says nothing."""
+    return data[128:132] == DICOM_MAGIC or data.startswith(_BARE_DICOM)
 
 
 def reencode_png(slice_: Slice) -> bytes:
@@ -163,7 +170,8 @@ def _name_the_kind(data: bytes) -> str:
     return f"This file is not a picture of a kind that can be read. {WHAT_TO_SEND}"
 
 
-def _check_size(width: int, height: int, *, limits: Limits) -> None:
+def check_size(width: int, height: int, *, limits: Limits) -> None:
+    """Raise an ``ImageError`` for a picture of a size that no slice has; called before anything is decoded."""
     if width <= 0 or height <= 0:
         raise UnreadableImageError("The picture has no pixels. Please export the slice again and upload the new file.")
     if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
@@ -195,7 +203,7 @@ def _read_picture(data: bytes, *, limits: Limits) -> Slice:
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=[kind]) as image:
-                _check_size(*image.size, limits=limits)
+                check_size(*image.size, limits=limits)
                 if getattr(image, "n_frames", 1) > 1:
                     raise UnsupportedImageError(
                         "The file holds several pictures (an animation or a burst). Please upload one slice a file."
@@ -213,9 +221,9 @@ def _read_picture(data: bytes, *, limits: Limits) -> Slice:
                 "The picture has far more pixels than any CT slice. Please export the slice at its own resolution, "
                 "usually 512 x 512."
             ) from error
-        except _DECODER_ERRORS as error:
+        except DECODER_ERRORS as error:
             raise UnreadableImageError(damaged) from error
-    _check_not_blank(pixels)
+    check_not_blank(pixels)
     height, width = pixels.shape
     return Slice(pixels=pixels, width=width, height=height, format=kind, mode=mode, pixel_spacing_mm=None)
 
@@ -224,13 +232,13 @@ def _upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF orientation says; unreadable EXIF is no reason to refuse sound pixels."""
     try:
         return ImageOps.exif_transpose(image)
-    except _DECODER_ERRORS:
+    except DECODER_ERRORS:
         return image
 
 
 def _to_grey(image: Image.Image, *, limits: Limits) -> NDArray[np.uint8]:
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        return _squeeze(np.asarray(image).astype(np.float32))
+        return squeeze(np.asarray(image).astype(np.float32))
     if image.mode in ("1", "L"):
         return np.array(image.convert("L"), np.uint8)
     has_alpha = image.mode in ("LA", "La", "PA", "RGBa") or "transparency" in image.info
@@ -255,7 +263,7 @@ def _check_colour(colour: Image.Image, *, limits: Limits) -> None:
         )
 
 
-def _squeeze(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def squeeze(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """More than 8 bits to 8: the darkest thousandth becomes black, the brightest white, so that one hot pixel does
     not dim the rest.
     """
@@ -268,110 +276,10 @@ def _squeeze(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
-def _check_not_blank(pixels: NDArray[np.uint8]) -> None:
+def check_not_blank(pixels: NDArray[np.uint8]) -> None:
+    """Raise ``UnsupportedImageError`` for one even grey."""
     if int(pixels.max()) - int(pixels.min()) < 8:
         raise UnsupportedImageError(
             "The picture is one even grey and shows no slice. Please check the export and its window, and upload it "
             "again."
         )
-
-
-# --- DICOM ------------------------------------------------------------------------------------------------------------
-
-
-def _read_dicom(data: bytes, *, limits: Limits, window: Window) -> Slice:
-    if _DEFLATED in data[:8192]:
-        # A deflated data set is unpacked whole before anything about it is known: a way to fill the memory.
-        raise UnsupportedImageError(_compressed("deflate"))
-    # Only DICOM needs it, and it takes longer to import than the rest of the serving path together.
-    from pydicom import dcmread
-    from pydicom.errors import BytesLengthException
-
-    damaged = "The DICOM file is damaged or cut short. Please export the slice again and upload the new file."
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            dataset = dcmread(io.BytesIO(data))
-            _check_dicom(dataset, limits=limits)
-            values = np.asarray(dataset.pixel_array)
-            slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
-            is_inverted = str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1"
-            spacing = _spacing(dataset.get("PixelSpacing"))
-        except (*_DECODER_ERRORS, BytesLengthException) as error:
-            raise UnreadableImageError(damaged) from error
-    if values.ndim != 2 or not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
-        raise UnreadableImageError(damaged)
-    pixels = window.apply(values.astype(np.float32) * np.float32(slope) + np.float32(intercept))
-    if is_inverted:
-        pixels = 255 - pixels
-    _check_not_blank(pixels)
-    height, width = pixels.shape
-    return Slice(
-        pixels=pixels,
-        width=width,
-        height=height,
-        format="DICOM",
-        mode=f"I;{int(dataset.BitsAllocated)}",
-        pixel_spacing_mm=spacing,
-    )
-
-
-def _compressed(name: str) -> str:
-    return (
-        f"The DICOM file is compressed in a way that is not unpacked here ({name}). "
-        "Please export it uncompressed (explicit VR little endian), or as PNG."
-    )
-
-
-def _check_dicom(dataset: Any, *, limits: Limits) -> None:
-    """Refuse what is not one plain axial CT picture before its pixels are decoded."""
-    if "Modality" not in dataset and "Rows" not in dataset:
-        raise UnreadableImageError(
-            "The DICOM file says neither what it is nor how large; it is damaged or cut short. "
-            "Please export the slice again and upload the new file."
-        )
-    modality = str(dataset.get("Modality", "")).upper()
-    if modality != "CT":
-        kind = modality if modality.isalnum() and len(modality) <= 4 else "not given"
-        raise UnsupportedImageError(
-            f"This DICOM file is not a CT picture (its modality is {kind}). Please upload an axial slice of a chest CT."
-        )
-    if "PixelData" not in dataset or "Rows" not in dataset or "Columns" not in dataset:
-        raise UnsupportedImageError(
-            "This DICOM file holds no picture (a report, a plan, an index). Please upload an axial slice of a chest CT."
-        )
-    if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
-        raise UnsupportedImageError(
-            "This DICOM file holds many slices in one file. Please export it as one file a slice and upload the "
-            "slice you mean."
-        )
-    if int(dataset.get("SamplesPerPixel", 1)) != 1:
-        raise UnsupportedImageError(
-            "This DICOM file is a colour picture, such as a rendering or a screen capture. Please upload the CT "
-            "slice itself."
-        )
-    if "LOCALIZER" in [str(part).upper() for part in dataset.get("ImageType", None) or []]:
-        raise UnsupportedImageError(
-            "This DICOM file is the planning view (localizer), not a slice. Please upload an axial slice of the chest."
-        )
-    orientation = dataset.get("ImageOrientationPatient", None)
-    if orientation is not None and len(orientation) == 6:
-        row, column = np.array(orientation[:3], float), np.array(orientation[3:], float)
-        if abs(float(np.cross(row, column)[2])) < 0.8:
-            raise UnsupportedImageError(
-                "This DICOM slice is not axial (it is coronal, sagittal or oblique). Please upload an axial slice "
-                "of the chest."
-            )
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if str(syntax) not in _UNCOMPRESSED and str(syntax) != _RLE:
-        raise UnsupportedImageError(_compressed(syntax.name))
-    _check_size(int(dataset.Columns), int(dataset.Rows), limits=limits)
-
-
-def _spacing(value: Any) -> tuple[float, float] | None:
-    """Row and column spacing in millimetres, or ``None`` where absent or beyond what a CT can have (0.05..5 mm)."""
-    try:
-        row, column = (float(part) for part in value)
-    except (TypeError, ValueError):
-        return None
-    return (row, column) if all(0.05 <= part <= 5.0 for part in (row, column)) else None

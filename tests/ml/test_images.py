@@ -19,7 +19,7 @@ from ml.errors import (
     UnsupportedImageError,
 )
 from ml.images import Limits, read_slice, reencode_png
-from ml.windows import WINDOWS
+from tests.dicom_files import dicom
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 GREY = np.tile(np.linspace(0, 255, 96, dtype=np.uint8), (80, 1))
@@ -262,105 +262,6 @@ def test_flipped_bytes_give_a_slice_or_a_sentence(data):
         assert slice_.pixels.shape == (slice_.height, slice_.width)
 
 
-# --- DICOM ------------------------------------------------------------------------------------------------------------
-
-
-def dicom(*, rle: bool = False, syntax: str | None = None, **changes) -> bytes:
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
-
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["slice"])
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    dataset.Modality = "CT"
-    dataset.Rows, dataset.Columns = 80, 96
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
-    dataset.PixelSpacing = [0.7, 0.8]
-    dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    dataset.PixelData = (GREY.astype(np.uint16) * 8).tobytes()
-    for name, value in changes.items():
-        if value is None:
-            delattr(dataset, name)
-        else:
-            setattr(dataset, name, value)
-    if rle:
-        dataset.compress(RLELossless)
-    if syntax:
-        dataset.file_meta.TransferSyntaxUID = syntax
-    stream = io.BytesIO()
-    dataset.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
-
-
-def test_dicom_is_windowed_from_hounsfield_units():
-    slice_ = read_slice(dicom())
-    assert np.array_equal(slice_.pixels, WINDOWS["wide"].apply(GREY.astype(np.float32) * 8 - 1024))
-    assert slice_.pixel_spacing_mm == (0.7, 0.8)
-    assert (slice_.format, slice_.width, slice_.height) == ("DICOM", 96, 80)
-
-
-def test_dicom_window_can_be_chosen():
-    assert not np.array_equal(read_slice(dicom(), window=WINDOWS["lung"]).pixels, read_slice(dicom()).pixels)
-
-
-def test_run_length_encoded_dicom_is_the_same():
-    assert np.array_equal(read_slice(dicom(rle=True)).pixels, read_slice(dicom()).pixels)
-
-
-def test_inverted_dicom_is_turned_round():
-    inverted = read_slice(dicom(PhotometricInterpretation="MONOCHROME1")).pixels
-    assert np.array_equal(inverted, 255 - read_slice(dicom()).pixels)
-
-
-@pytest.mark.parametrize("spacing", [None, [0, 0], [-1, 1], [80, 80]])
-def test_absurd_spacing_is_no_spacing(spacing):
-    assert read_slice(dicom(PixelSpacing=spacing)).pixel_spacing_mm is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"Modality": "MR"}, UnsupportedImageError),
-        ({"Modality": None}, UnsupportedImageError),
-        ({"PixelData": None}, UnsupportedImageError),
-        ({"NumberOfFrames": 40}, UnsupportedImageError),
-        ({"SamplesPerPixel": 3}, UnsupportedImageError),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, UnsupportedImageError),
-        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, UnsupportedImageError),
-        ({"Rows": 60000, "Columns": 60000}, ImageTooLargeError),
-        ({"Rows": 32}, ImageTooSmallError),
-        ({"Rows": 90}, UnreadableImageError),
-        ({"RescaleSlope": 0}, UnreadableImageError),
-        ({"PixelData": b"\0" * (80 * 96 * 2)}, UnsupportedImageError),
-    ],
-)
-def test_dicom_of_another_kind_is_refused(changes, expected):
-    with pytest.raises(ImageError) as caught:
-        read_slice(dicom(**changes))
-    assert type(caught.value) is expected, str(caught.value)
-    assert_sentence(caught.value)
-
-
-@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.1.99"])
-def test_compressed_dicom_is_refused_with_the_way_out(syntax):
-    with pytest.raises(UnsupportedImageError, match="uncompressed"):
-        read_slice(_with_syntax(syntax))
-
-
-def _with_syntax(syntax: str) -> bytes:
-    """The sample with another transfer syntax in its header; the element grows by the longer name."""
-    good = dicom()
-    old = b"\x02\x00\x10\x00UI" + struct.pack("<H", 20) + b"1.2.840.10008.1.2.1\0"
-    value = syntax.encode() + (b"\0" if len(syntax) % 2 else b"")
-    assert old in good
-    return good.replace(old, b"\x02\x00\x10\x00UI" + struct.pack("<H", len(value)) + value)
-
-
 # --- real files -------------------------------------------------------------------------------------------------------
 
 
@@ -372,14 +273,3 @@ def test_real_slices_with_arrows_and_watermarks_are_read():
     for path in files[:80]:
         slice_ = read_slice(path)
         assert slice_.pixels.std() > 10
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the real data set is not on this machine")
-def test_real_dicom_series_is_read():
-    files = sorted((SHARED / "dicom").rglob("*.dcm"))
-    assert files
-    for path in files:
-        slice_ = read_slice(path)
-        assert (slice_.width, slice_.height) == (512, 512)
-        assert slice_.pixel_spacing_mm == pytest.approx((0.564, 0.564), abs=0.01)
-        assert 10 < slice_.pixels.std() < 120
