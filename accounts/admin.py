@@ -301,9 +301,9 @@ class UserAdmin(admin.ModelAdmin):
 class HospitalAdmin(admin.ModelAdmin):
     """Hospitals: an administrator keeps the own one's address up to date, a superuser creates them."""
 
-    list_display = ("name", "department", "phone")
+    list_display = ("name", "department", "phone", "reads_first")
     search_fields = ("name",)
-    fields = ("name", "department", "address", "phone")
+    fields = ("name", "department", "address", "phone", "reads_first")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Hospital]:
         """Return all for a superuser, the own one for others."""

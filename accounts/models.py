@@ -23,6 +23,14 @@ class Hospital(models.Model):
     department = models.CharField(_("department"), max_length=120, blank=True)
     address = models.TextField(_("address"), blank=True)
     phone = models.CharField(_("telephone"), max_length=40, blank=True)
+    reads_first = models.BooleanField(
+        _("read first, then reveal the AI"),
+        default=True,
+        help_text=_(
+            "What the software says about a study stays hidden from a doctor until they have noted a first impression "
+            "of their own. Both are kept for comparison."
+        ),
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -30,3 +30,19 @@ class IntakeError(StudiesError):
 
 class RecordNumberTakenError(IntakeError):
     """The hospital has another patient under this record number."""
+
+
+class FirstImpressionNotedError(StudiesError):
+    """A doctor has noted a first impression of this study already, another one than this."""
+
+
+class OutlineError(StudiesError):
+    """An outline was refused; nothing of it was stored."""
+
+
+class ReviewError(StudiesError):
+    """A judgement was refused, because it does not say what it has to."""
+
+
+class StaleReviewError(StudiesError):
+    """Somebody else has judged the same thing since the page was opened; nothing was overwritten."""

@@ -18,3 +18,8 @@ def image_path(instance: models.Model, filename: str) -> str:
 def analysis_path(instance: models.Model, filename: str) -> str:
     """Name a picture made by an analysis (mask, overlay, activation)."""
     return _random_name(folder="analyses", suffix=".png")
+
+
+def review_path(instance: models.Model, filename: str) -> str:
+    """Name an outline that a doctor drew."""
+    return _random_name(folder="reviews", suffix=".png")

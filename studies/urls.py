@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from studies.views import claims, files, patients, studies
+from studies.views import claims, files, patients, reviews, studies
 
 app_name = "studies"
 urlpatterns = [
@@ -12,6 +12,12 @@ urlpatterns = [
     path("<uuid:study_id>/status/", studies.study_status, name="study_status"),
     path("<uuid:study_id>/images/", studies.image_add, name="image_add"),
     path("<uuid:study_id>/share/", studies.study_share, name="study_share"),
+    path("<uuid:study_id>/reading.json", reviews.reading, name="reading"),
+    path("<uuid:study_id>/first-impression/", reviews.first_impression, name="first_impression"),
+    path("findings/<uuid:lesion_id>/reviews/", reviews.finding_reviews, name="finding_reviews"),
+    path("findings/<uuid:finding_id>/outline.png", reviews.finding_outline, name="finding_outline"),
+    path("images/<uuid:image_id>/reviews/", reviews.image_reviews, name="image_reviews"),
+    path("reviews/<uuid:review_id>/outline.png", reviews.review_outline, name="review_outline"),
     path("images/<uuid:image_id>/slice.png", files.image_file, name="image_file"),
     path("analyses/<uuid:analysis_id>/overlay.png", files.analysis_overlay, name="analysis_overlay"),
     path("analyses/<uuid:analysis_id>/mask.png", files.analysis_mask, name="analysis_mask"),

@@ -17,7 +17,7 @@ from ml.runtime import Thresholds
 from reports.drafting import draft_report
 from reports.models import Report
 from reports.signing import release_report, sign_report
-from studies.models import Analysis, Image, Patient, Study
+from studies.models import Analysis, FirstImpression, Image, Patient, Study
 from studies.permissions import grant_patient, grant_study
 from studies.pictures import draw_pictures
 
@@ -30,6 +30,8 @@ class HospitalFactory(factory.django.DjangoModelFactory):
 
     name = factory.Sequence(lambda n: f"Hospital {n}")
     department = "Radiology"
+    # Unlike a real hospital: most tests are about what is shown once the doctor has noted a first impression.
+    reads_first = False
 
 
 class UserFactory(factory.django.DjangoModelFactory):
@@ -204,6 +206,31 @@ class AnalysisFactory(factory.django.DjangoModelFactory):
         elif has_failed:
             claimed.fail("The file is damaged. Please upload it again.")
         return claimed
+
+
+class FirstImpressionFactory(factory.django.DjangoModelFactory):
+    """What the study's own doctor thought before the software's answer was shown."""
+
+    class Meta:
+        model = FirstImpression
+
+    study = factory.SubFactory(StudyFactory)
+    doctor = factory.LazyAttribute(lambda impression: impression.study.created_by)
+    diagnosis = "adenocarcinoma"
+    suspicion = 4
+    note = ""
+
+
+def outline_png(
+    *, side_px: int = 96, box: tuple[int, int, int, int] = (30, 20, 12, 8), mode: str = "L", value: int = 255
+) -> bytes:
+    """Return a drawn outline as a browser sends it: a filled rectangle (x, y, width, height) on a slice's square."""
+    pixels = np.zeros((side_px, side_px), np.uint8)
+    x, y, width, height = box
+    pixels[y : y + height, x : x + width] = value
+    stream = io.BytesIO()
+    PillowImage.fromarray(pixels).convert(mode).save(stream, format="PNG")
+    return stream.getvalue()
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ from django.utils import timezone
 from accounts.models import AccessEvent, Hospital, User
 from accounts.roles import create_roles
 from reports.models import Report
-from studies.models import Analysis, Finding, Image, Study
+from studies.models import Analysis, Finding, FindingReview, Image, Study
 from studies.permissions import grant_study
+from studies.reviewing import Judgement, add_finding
 from tests.factories import (
     AdministratorFactory,
     AnalysisFactory,
@@ -33,6 +34,7 @@ from tests.factories import (
     ReportFactory,
     StudyFactory,
     UserFactory,
+    outline_png,
 )
 
 ROLES = (
@@ -77,6 +79,8 @@ class World:
     study: Study
     image: Image
     done: Analysis
+    finding: Finding
+    added: FindingReview
     queued: Analysis
     failed: Analysis
     draft: Report
@@ -95,7 +99,7 @@ class World:
             "studies_study": self.study.pk,
             "studies_image": self.image.pk,
             "studies_analysis": self.done.pk,
-            "studies_finding": Finding.objects.filter(analysis=self.done).values_list("pk", flat=True).get(),
+            "studies_finding": self.finding.pk,
             "reports_report": self.released.pk,
             "auth_group": Group.objects.get().pk,
         }.get(model, 0)
@@ -136,11 +140,14 @@ def world(db: None) -> World:
     shown = study()
     unreported = study()
     image = ImageFactory(study=shown)
+    done = AnalysisFactory(image=image, is_done=True)
     made = World(
         people=people,
         study=shown,
         image=image,
-        done=AnalysisFactory(image=image, is_done=True),
+        done=done,
+        finding=done.findings.get(),
+        added=add_finding(image, by=doctor, judgement=Judgement(verdict="added", outline=outline_png())),
         queued=AnalysisFactory(image=ImageFactory(study=shown)),
         failed=AnalysisFactory(image=ImageFactory(study=shown), has_failed=True),
         draft=ReportFactory(study=study()),
@@ -189,6 +196,10 @@ def image(world: World) -> dict[str, Any]:
 
 def done(world: World) -> dict[str, Any]:
     return {"analysis_id": world.done.pk}
+
+
+def lesion(world: World) -> dict[str, Any]:
+    return {"lesion_id": world.finding.pk}
 
 
 def queued(world: World) -> dict[str, Any]:
@@ -274,6 +285,36 @@ TABLE = [
     Question(name="studies:analysis_mask", target=failed, state="failed", answers=NOWHERE),
     Question(name="studies:analysis_activation", target=done, answers=READ),
     Question(name="studies:analysis_activation", target=failed, state="failed", answers=NOWHERE),
+    # what doctors say
+    Question(name="studies:reading", target=study, answers=READ),
+    Question(name="studies:first_impression", target=study, answers=READ),
+    Question(
+        name="studies:first_impression", method="post", target=study, state="empty", answers=nobody_but(READERS, 400)
+    ),
+    Question(
+        name="studies:first_impression",
+        method="post",
+        target=study,
+        state="filled in",
+        data={"diagnosis": "unsure", "suspicion": "3"},
+        answers=nobody_but(READERS, 302),
+    ),
+    Question(name="studies:finding_reviews", target=lesion, answers=CHANGE),
+    Question(
+        name="studies:finding_reviews", method="post", target=lesion, data={"verdict": "accepted"}, answers=CHANGED
+    ),
+    Question(
+        name="studies:finding_reviews",
+        method="post",
+        target=lambda world: {"lesion_id": world.added.lesion_id},
+        state="added, seen by nobody",
+        data={"verdict": "rejected"},
+        answers=nobody_but(("doctor",), 409, reader=403),
+    ),
+    Question(name="studies:image_reviews", target=image, answers=CHANGE),
+    Question(name="studies:image_reviews", method="post", target=image, data={"diagnosis": "normal"}, answers=CHANGED),
+    Question(name="studies:finding_outline", target=lambda world: {"finding_id": world.finding.pk}, answers=READ),
+    Question(name="studies:review_outline", target=lambda world: {"review_id": world.added.pk}, answers=READ),
     Question(name="studies:analysis_rerun", target=done, answers=POST_ONLY),
     Question(name="studies:analysis_rerun", method="post", target=done, state="done", answers=CHANGED),
     Question(name="studies:analysis_rerun", method="post", target=failed, state="failed", answers=CHANGED),

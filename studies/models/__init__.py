@@ -1,8 +1,10 @@
 """Patients, their studies, the slices in them, and what the model said about each slice."""
 
+from studies.models.effective import EffectiveFinding, judged_findings
 from studies.models.finding import Finding
 from studies.models.grant import AllowedPermissionsMixin, PatientUserObjectPermission, StudyUserObjectPermission
 from studies.models.patient import Patient, PatientQuerySet, RecordClaimGuard
+from studies.models.review import Diagnosis, FindingReview, FirstImpression, ImageReview, Suspicion
 from studies.models.study import (
     Analysis,
     AnalysisQuerySet,
@@ -17,9 +19,14 @@ __all__ = [
     "AllowedPermissionsMixin",
     "Analysis",
     "AnalysisQuerySet",
+    "Diagnosis",
+    "EffectiveFinding",
     "Finding",
+    "FindingReview",
+    "FirstImpression",
     "Image",
     "ImageQuerySet",
+    "ImageReview",
     "Patient",
     "PatientQuerySet",
     "PatientUserObjectPermission",
@@ -27,5 +34,7 @@ __all__ = [
     "Study",
     "StudyQuerySet",
     "StudyUserObjectPermission",
+    "Suspicion",
     "SweepResult",
+    "judged_findings",
 ]

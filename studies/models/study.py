@@ -22,6 +22,7 @@ from studies.storage import analysis_path, image_path
 
 if TYPE_CHECKING:
     from ml.inference import AnalysisResult
+    from studies.models.effective import EffectiveFinding
 
 
 class StudyQuerySet(models.QuerySet["Study"]):
@@ -63,6 +64,19 @@ class StudyQuerySet(models.QuerySet["Study"]):
             )
         )
 
+    def with_revealed_to(self, user: User) -> "StudyQuerySet":
+        """Annotate ``is_revealed``: what ``Study.reveals_ai_to`` says of each study."""
+        from studies.models.review import FirstImpression
+
+        noted = FirstImpression.objects.filter(study=models.OuterRef("pk"), doctor=user)
+        return self.annotate(
+            is_revealed=models.Case(
+                models.When(patient__hospital__reads_first=False, then=True),
+                default=models.Exists(noted),
+                output_field=models.BooleanField(),
+            )
+        )
+
     def with_slice_count(self) -> "StudyQuerySet":
         """Annotate ``slice_count``."""
         return self.annotate(slice_count=models.Count("images"))
@@ -80,9 +94,10 @@ class Study(models.Model):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
-    # Annotated by with_state() and with_slice_count().
+    # Annotated by with_state(), with_slice_count() and with_revealed_to().
     state: str
     slice_count: int
+    is_revealed: bool
 
     objects = StudyQuerySet.as_manager()
 
@@ -97,6 +112,16 @@ class Study(models.Model):
     def can_be_changed_by(self, user: Any) -> bool:
         """Whether this person may add slices, analyse again, share and report."""
         return Study.objects.changeable_by(user).filter(id=self.id).exists()
+
+    def reveals_ai_to(self, user: Any) -> bool:
+        """Whether this person may see what the software said about the study: the one rule that every page asks.
+
+        Where the hospital reads first, only somebody who has noted a first impression; elsewhere whoever may see the
+        study, which this does not check.
+        """
+        if not self.patient.hospital.reads_first:
+            return True
+        return bool(user.is_authenticated) and self.first_impressions.filter(doctor=user).exists()
 
     def people_with_access(self) -> "models.QuerySet[User]":
         """Return the people who hold a grant on this study, with ``can_change`` annotated, by name."""
@@ -186,6 +211,15 @@ class Image(models.Model):
     def latest_success(self) -> "Analysis | None":
         """The newest analysis of this slice that has an answer, or None."""
         return self.analyses.filter(state=Analysis.State.SUCCEEDED).order_by("-queued_at", "-id").first()
+
+    def effective_findings(self) -> "tuple[EffectiveFinding, ...]":
+        """The findings that count: the newest answer's with the doctors' corrections, and what doctors added.
+
+        What a doctor rejected is left out. For many slices at once: ``studies.models.effective.judged_findings``.
+        """
+        from studies.models.effective import judged_findings
+
+        return tuple(finding for finding in judged_findings([self])[self.id] if not finding.is_rejected)
 
 
 # How people read the names of the model's classes.

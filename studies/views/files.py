@@ -3,6 +3,7 @@
 import logging
 import uuid
 
+from django.db.models import Model
 from django.db.models.fields.files import FieldFile
 from django.http import FileResponse, Http404, HttpRequest
 from django.shortcuts import get_object_or_404
@@ -19,28 +20,28 @@ logger = logging.getLogger(__name__)
 def image_file(request: HttpRequest, image_id: uuid.UUID) -> FileResponse:
     """Send a slice as it was analysed."""
     image = get_object_or_404(Image.objects.visible_to(current_user(request)), id=image_id)
-    return _send(request, image.file, target=image, name=f"slice-{image.number}.png")
+    return send_picture(request, image.file, target=image, name=f"slice-{image.number}.png")
 
 
 @require_safe
 def analysis_overlay(request: HttpRequest, analysis_id: uuid.UUID) -> FileResponse:
     """Send the slice with the outlined findings."""
     analysis = _visible_answer(request, analysis_id)
-    return _send(request, analysis.overlay, target=analysis, name="overlay.png")
+    return send_picture(request, analysis.overlay, target=analysis, name="overlay.png")
 
 
 @require_safe
 def analysis_mask(request: HttpRequest, analysis_id: uuid.UUID) -> FileResponse:
     """Send the outline as a mask, 0 or 255."""
     analysis = _visible_answer(request, analysis_id)
-    return _send(request, analysis.mask, target=analysis, name="mask.png")
+    return send_picture(request, analysis.mask, target=analysis, name="mask.png")
 
 
 @require_safe
 def analysis_activation(request: HttpRequest, analysis_id: uuid.UUID) -> FileResponse:
     """Send the picture of where the model looked."""
     analysis = _visible_answer(request, analysis_id)
-    return _send(request, analysis.activation, target=analysis, name="activation.png")
+    return send_picture(request, analysis.activation, target=analysis, name="activation.png")
 
 
 def _visible_answer(request: HttpRequest, analysis_id: uuid.UUID) -> Analysis:
@@ -48,7 +49,8 @@ def _visible_answer(request: HttpRequest, analysis_id: uuid.UUID) -> Analysis:
     return get_object_or_404(visible.filter(state=Analysis.State.SUCCEEDED), id=analysis_id)
 
 
-def _send(request: HttpRequest, file: FieldFile, *, target: Image | Analysis, name: str) -> FileResponse:
+def send_picture(request: HttpRequest, file: FieldFile, *, target: Model, name: str) -> FileResponse:
+    """Send a stored PNG and record that it was looked at. Raises ``Http404`` where the file is missing."""
     try:
         stored = file.open("rb")
     except (FileNotFoundError, ValueError):
