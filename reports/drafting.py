@@ -15,7 +15,7 @@ from reports.content import (
     collect_slices,
     percent,
 )
-from reports.errors import NothingToReportError, ReportExistsError
+from reports.errors import FirstImpressionMissingError, NothingToReportError, ReportExistsError
 from reports.models import Report
 from studies.model_card import describe_model
 from studies.models import Study
@@ -29,10 +29,19 @@ def draft_report(study: Study, *, by: User) -> Report:
     """Write and store the draft of the study's one report.
 
     Raises ``PermissionDenied`` unless ``by`` is an approved doctor, ``ReportExistsError`` if there is a report already,
-    ``NothingToReportError`` while no analysis of the study has succeeded.
+    ``FirstImpressionMissingError`` while the software's answer is hidden from ``by``, ``NothingToReportError`` while no
+    analysis of the study has succeeded.
     """
     if not by.is_approved_doctor:
         raise PermissionDenied("Only an approved doctor can draft a report.")
+    if not study.reveals_ai_to(by):
+        # The draft tells what the software measured.
+        raise FirstImpressionMissingError(
+            _(
+                "Please note your first impression of this study first. The draft of its report can be written after "
+                "that."
+            )
+        )
     exists = ReportExistsError(_("This study has a report already. Please open it and go on there."))
     if Report.objects.filter(study=study).exists():
         raise exists

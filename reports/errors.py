@@ -17,6 +17,10 @@ class NothingToReportError(ReportsError):
     """A report was asked for before any analysis of the study had an answer."""
 
 
+class FirstImpressionMissingError(NothingToReportError):
+    """A report was asked for by a doctor who has not noted a first impression of the study yet."""
+
+
 class ReportExistsError(ReportsError):
     """The study has its one report already."""
 

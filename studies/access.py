@@ -1,12 +1,19 @@
-"""Which role a page is for. A page of another role does not exist: 404, as for everything that one may not see."""
+"""Which role a page is for. A page of another role does not exist: 404, as for everything that one may not see.
+
+What the software said is another matter: a doctor who may see the study knows that there is an answer, so asking too
+early is 403.
+"""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec
 
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase
+from django.utils.translation import gettext as _
 
 from accounts.models import User
+from studies.models import Study
 
 Arguments = ParamSpec("Arguments")
 View = Callable[Concatenate[HttpRequest, Arguments], HttpResponseBase]
@@ -40,3 +47,11 @@ def patients_only(view: View[Arguments]) -> View[Arguments]:
         return view(request, *args, **kwargs)
 
     return checked
+
+
+def require_revealed(study: Study, *, to: User) -> None:
+    """Raise ``PermissionDenied`` with a sentence while what the software said is hidden from this doctor."""
+    if not study.reveals_ai_to(to):
+        raise PermissionDenied(
+            _("Please note your first impression of this study first. What the software says is shown after that.")
+        )

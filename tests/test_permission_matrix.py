@@ -505,6 +505,17 @@ ADMINISTRATION: dict[str, tuple[int, int, int]] = {
 }
 
 
+READ_ALREADY = ("signed", "released")
+PICTURES_OF_THE_ANSWER = (
+    "studies:analysis_overlay",
+    "studies:analysis_mask",
+    "studies:analysis_activation",
+    "studies:finding_outline",
+    "studies:review_outline",
+    "reports:report_overlay",
+)
+
+
 def names_of(resolver: URLResolver, namespace: str = "") -> Iterator[str]:
     """Yield the name of every address below a resolver; an address without one as its pattern."""
     for entry in resolver.url_patterns:
@@ -560,6 +571,34 @@ def test_every_question_names_every_role() -> None:
 def test_everybody_gets_exactly_what_the_table_says(world: World) -> None:
     wrong = differences(TABLE, world=world)
     assert not wrong, "\n".join(wrong)
+
+
+def tells_of_the_answer(body: bytes) -> list[str]:
+    """Return what a page says that only the software can have said (see ``tests.factories.answer``)."""
+    told = ("test-1", "71%", "82%", "88%", "89%", "0.885", "0.82", "The mean of", "15.6", "Malignant or benign")
+    return [words for words in told if words.encode() in body]
+
+
+def test_no_page_tells_what_the_software_said_before_the_first_impression(world: World) -> None:
+    doctor = world.people["doctor"]
+    Hospital.objects.filter(pk=doctor.hospital_id).update(reads_first=True)
+    client = Client(raise_request_exception=False)
+    client.force_login(doctor)
+    wrong, hidden = [], 0
+    for question in TABLE:
+        # What is signed has been read by somebody: it says the same to everybody.
+        if question.method != "get" or question.name == "account_logout" or question.state.startswith(READ_ALREADY):
+            continue
+        response = client.get(reverse(question.name, kwargs=question.target(world)), question.data)
+        body = b"".join(response.streaming_content) if response.streaming else response.content
+        is_picture_of_answer = question.name in PICTURES_OF_THE_ANSWER and question.answers["doctor"] == 200
+        hidden += response.status_code == 403
+        if is_picture_of_answer and response.status_code not in (403, 404):
+            wrong.append(f"{question} sends a picture: {response.status_code}")
+        if told := tells_of_the_answer(body):
+            wrong.append(f"{question} tells {told}")
+    assert not wrong, "\n".join(wrong)
+    assert hidden, "Nothing was hidden, so nothing was tested."
 
 
 def test_the_administration_is_for_administrators(world: World) -> None:

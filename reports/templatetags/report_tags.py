@@ -49,6 +49,13 @@ def may_report(context: template.Context, study: Study) -> bool:
     return request is not None and study.can_be_changed_by(request.user)
 
 
+@register.simple_tag(takes_context=True)
+def is_ai_revealed(context: template.Context, study: Study) -> bool:
+    """Whether whoever looks at the page may know what the software said, which a draft tells."""
+    request = context.get("request")
+    return request is not None and study.reveals_ai_to(request.user)
+
+
 @register.filter
 def unlocalized(value: float) -> str:
     """Return a number as attributes of HTML need it: with a point, whatever the language of the page."""

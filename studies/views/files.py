@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_safe
 
 from accounts.models import AccessEvent
-from studies.access import current_user
+from studies.access import current_user, require_revealed
 from studies.models import Analysis, Image
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,11 @@ def analysis_activation(request: HttpRequest, analysis_id: uuid.UUID) -> FileRes
 
 
 def _visible_answer(request: HttpRequest, analysis_id: uuid.UUID) -> Analysis:
-    visible = Analysis.objects.visible_to(current_user(request))
-    return get_object_or_404(visible.filter(state=Analysis.State.SUCCEEDED), id=analysis_id)
+    user = current_user(request)
+    visible = Analysis.objects.visible_to(user).select_related("image__study__patient__hospital")
+    analysis = get_object_or_404(visible.filter(state=Analysis.State.SUCCEEDED), id=analysis_id)
+    require_revealed(analysis.image.study, to=user)
+    return analysis
 
 
 def send_picture(request: HttpRequest, file: FieldFile, *, target: Model, name: str) -> FileResponse:

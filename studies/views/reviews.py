@@ -24,7 +24,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import AccessEvent, User
 from studies import uploads
-from studies.access import current_user, doctors_only
+from studies.access import current_user, doctors_only, require_revealed
 from studies.errors import FirstImpressionNotedError, OutlineError, ReviewError, StaleReviewError
 from studies.models import EffectiveFinding, Finding, FindingReview, FirstImpression, Image, Study, judged_findings
 from studies.outlines import region_of
@@ -137,7 +137,7 @@ def finding_outline(request: HttpRequest, finding_id: uuid.UUID) -> HttpResponse
     doctor = current_user(request)
     visible = Finding.objects.filter(analysis__image__in=Image.objects.visible_to(doctor))
     found = get_object_or_404(visible.select_related("analysis__image__study__patient__hospital"), id=finding_id)
-    require_revealed(found.analysis.image.study, doctor=doctor)
+    require_revealed(found.analysis.image.study, to=doctor)
     box = (found.box_x, found.box_y, found.box_width, found.box_height)
     try:
         with found.analysis.mask.open("rb") as file:
@@ -159,7 +159,7 @@ def review_outline(request: HttpRequest, review_id: uuid.UUID) -> HttpResponseBa
     doctor = current_user(request)
     visible = FindingReview.objects.filter(image__in=Image.objects.visible_to(doctor)).exclude(outline="")
     review = get_object_or_404(visible.select_related("image__study__patient__hospital"), id=review_id)
-    require_revealed(review.image.study, doctor=doctor)
+    require_revealed(review.image.study, to=doctor)
     file: FieldFile = review.outline
     return send_picture(request, file, target=review, name="outline.png")
 
@@ -173,14 +173,6 @@ def reading_address(study: Study, *, number: str | int = "") -> str:
     """Return the address of the page on which the study is read."""
     address = reverse("studies:study_detail", kwargs={"study_id": study.id})
     return f"{address}?slice={number}" if str(number).isdecimal() else address
-
-
-def require_revealed(study: Study, *, doctor: User) -> None:
-    """Raise ``PermissionDenied`` with a sentence while the software's answer is hidden from this doctor."""
-    if not study.reveals_ai_to(doctor):
-        raise PermissionDenied(
-            _("Please note your first impression of this study first. What the software says is shown after that.")
-        )
 
 
 def _visible_study(doctor: User, study_id: uuid.UUID) -> Study:
@@ -202,7 +194,7 @@ def _image_of_lesion(doctor: User, lesion_id: uuid.UUID) -> Image:
 def _require_may_judge(study: Study, *, doctor: User) -> None:
     if not study.can_be_changed_by(doctor):
         raise PermissionDenied(_("You may read this study, but not change it."))
-    require_revealed(study, doctor=doctor)
+    require_revealed(study, to=doctor)
 
 
 def _judged(image: Image, lesion_id: uuid.UUID) -> EffectiveFinding | None:

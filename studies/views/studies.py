@@ -18,13 +18,15 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.models import AccessEvent, User
 from studies import uploads
 from studies.access import current_user, doctors_only
+from studies.agreement import compare_with_ai
 from studies.errors import GrantError, IntakeError, InvalidTransitionError, RecordNumberTakenError
 from studies.forms import ShareForm, SlicesForm, StudyFilterForm, StudyForm
 from studies.intake import add_slices, prepare_slices, request_analysis, submit_study
 from studies.model_card import describe_model
-from studies.models import Analysis, Image, Patient, Study
+from studies.models import Analysis, Image, Patient, Study, judged_findings
 from studies.paging import page_of
 from studies.permissions import grant_study
+from studies.review_forms import FirstImpressionForm
 
 
 @require_safe
@@ -209,7 +211,9 @@ def _received_before(request: HttpRequest, *, doctor: User) -> Study | None:
 
 
 def _visible_study(doctor: User, study_id: uuid.UUID) -> Study:
-    return get_object_or_404(Study.objects.visible_to(doctor).select_related("patient", "created_by"), id=study_id)
+    return get_object_or_404(
+        Study.objects.visible_to(doctor).select_related("patient__hospital", "created_by"), id=study_id
+    )
 
 
 def _changeable_study(doctor: User, study_id: uuid.UUID) -> Study:
@@ -232,14 +236,19 @@ def _address_of_slice(image: Image) -> str:
 
 
 def _page_of_study(request: HttpRequest, *, study: Study, doctor: User) -> dict[str, Any]:
-    """Gather what the page of a study shows: all slices in short, and the one that ``?slice=`` names in full."""
+    """Gather what the page of a study shows: all slices in short, and the one that ``?slice=`` names in full.
+
+    What the software said, and what doctors made of it, is left out until the study is revealed to this doctor.
+    """
+    is_revealed = study.reveals_ai_to(doctor)
     slices = list(study.images.with_state().order_by("number"))
     image = next((image for image in slices if str(image.number) == request.GET.get("slice")), None)
     if image is None:
         image = slices[0] if slices else None
     analyses = list(image.analyses.select_related("requested_by")) if image else []
     newest = analyses[0] if analyses else None
-    shown = _shown_answer(request, analyses=analyses)
+    shown = _shown_answer(request, analyses=analyses) if is_revealed else None
+    own_impression = study.first_impressions.filter(doctor=doctor).first()
     facts = "|".join(f"{image.newest_analysis_id} {image.state}" for image in slices)
     return {
         "study": study,
@@ -247,6 +256,14 @@ def _page_of_study(request: HttpRequest, *, study: Study, doctor: User) -> dict[
         "image": image,
         "newest": newest,
         "shown": shown,
+        "is_revealed": is_revealed,
+        "impression_form": None if is_revealed else FirstImpressionForm(),
+        "own_impression": own_impression,
+        "comparison": compare_with_ai(own_impression) if own_impression is not None and is_revealed else None,
+        "judged": judged_findings([image])[image.id] if image is not None and is_revealed else (),
+        "slice_review": image.reviews.order_by("-revision").select_related("by").first()
+        if image is not None and is_revealed
+        else None,
         "findings": list(shown.findings.all()) if shown else [],
         "analyses": analyses,
         "figures": describe_model(shown.model_version).figures if shown else (),

@@ -187,6 +187,15 @@ def log_in(page: Page, email: str, *, password: str = PASSWORD) -> None:
     page.wait_for_url(lambda url: "/login/" not in url)
 
 
+def note_first_impression(page: Page, *, diagnosis: str = "Adenocarcinoma", suspicion: int = 4, note: str = "") -> None:
+    """Note on the page of a study what the doctor thinks, so that the software's answer is shown."""
+    page.get_by_label("What do you take it for?").select_option(label=diagnosis)
+    page.get_by_label("How suspicious of malignancy is it?").select_option(value=str(suspicion))
+    page.get_by_label("Note", exact=False).first.fill(note)
+    page.get_by_role("button", name="Note it and show what the software says").click()
+    page.wait_for_load_state()
+
+
 @pytest.fixture(scope="session")
 def slice_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A slice with a tumour: a real one where ../shared/data is, a generated one elsewhere."""

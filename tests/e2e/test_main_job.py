@@ -1,4 +1,7 @@
-"""The main job in a real browser, through the real queue and worker: upload → analysis → report → the patient's PDF."""
+"""The main job in a real browser, through the real queue and worker.
+
+Upload → first impression → analysis → report → the patient's PDF.
+"""
 
 import io
 import re
@@ -10,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from pypdf import PdfReader
 
 from tests.e2e.axe import assert_accessible
-from tests.e2e.conftest import DESKTOP, PASSWORD, Demo, log_in
+from tests.e2e.conftest import DESKTOP, PASSWORD, Demo, log_in, note_first_impression
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -71,7 +74,14 @@ def test_doctor_uploads_signs_releases_and_the_patient_opens_the_pdf(
     email = "zoe.newcomer@example.org"
     log_in(page, "doctor@example.org")
     upload(page, slice_file, record_number="E2E-1", email=email)
+    # The demo hospital reads first: the answer may be there, but nothing of it shows.
+    expect(page.get_by_text("done", exact=True).first).to_be_visible(timeout=WITHIN_MS)
+    expect(page.get_by_role("heading", name="Malignant or benign")).to_have_count(0)
+    expect(page.get_by_role("button", name="Write the draft")).to_have_count(0)
+    assert_accessible(page)
+    note_first_impression(page, note="Spiculated, I think.")
     wait_for_answer(page)
+    expect(page.get_by_role("heading", name="Your first impression and the software")).to_be_visible()
     assert_accessible(page)
     # Four classes whose percentages belong together, a picture that really arrives, and a version.
     shares = [float(text.rstrip(" %").lstrip("<>")) for text in page.locator(".bars__value").all_inner_texts()]
@@ -137,6 +147,9 @@ def test_the_study_page_works_without_javascript(browser: Browser, demo: Demo, s
     page.set_default_timeout(WITHIN_MS)
     log_in(page, "doctor@example.org")
     upload(page, slice_file, record_number="E2E-2")
+    # Nothing refreshes under the fingers of somebody who is typing.
+    assert page.locator("meta[http-equiv=refresh]").count() == 0
+    note_first_impression(page)
     # The page refreshes itself by its own <meta>; nothing is clicked.
     wait_for_answer(page)
     assert page.locator("meta[http-equiv=refresh]").count() == 0

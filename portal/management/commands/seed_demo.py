@@ -18,7 +18,7 @@ from reports.models import Report
 from reports.permissions import grant_release
 from reports.signing import sign_report
 from studies.intake import NewPatient, Upload, submit_study
-from studies.models import Analysis, Patient, Study
+from studies.models import Analysis, FirstImpression, Patient, Study
 from studies.tasks import analyse_image
 
 FIXTURES: Final = settings.BASE_DIR / "fixtures"
@@ -30,6 +30,8 @@ class Case:
     """One invented examination. ``stage`` is how far its report has come: none, draft, signed or released.
 
     ``impression`` is what the invented doctor wrote in place of the system's draft; empty leaves the draft.
+    ``first_impression`` (class, suspicion 1 to 5) is what the doctor noted before seeing the software's answer; studies
+    without a report have none yet, so that their answers are still hidden.
     """
 
     record_number: str
@@ -41,6 +43,7 @@ class Case:
     files: tuple[str, ...]
     stage: str = ""
     impression: str = ""
+    first_impression: tuple[str, int] = ("unsure", 3)
     has_log_in: bool = False
 
 
@@ -58,6 +61,7 @@ CASES: Final = (
             "No mass and no suspicious nodule on these three slices. What the software may have outlined are vessels "
             "cut across. No follow-up needed for this question."
         ),
+        first_impression=("normal", 1),
         has_log_in=True,
     ),
     Case(
@@ -73,6 +77,7 @@ CASES: Final = (
             "Spiculated mass of about 3.5 cm in the right lung, suspicious of a primary lung cancer. Other outlined "
             "regions are vessels cut across. A tissue sample is advised; discussion in the lung conference."
         ),
+        first_impression=("adenocarcinoma", 5),
         has_log_in=True,
     ),
     Case(
@@ -85,6 +90,7 @@ CASES: Final = (
         files=("part-solid-nodule.png",),
         stage="signed",
         impression="Part-solid nodule in the right lung. Follow-up CT in three months.",
+        first_impression=("adenocarcinoma", 3),
     ),
     Case(
         record_number="DEMO-1003",
@@ -215,6 +221,9 @@ class Command(BaseCommand):
             return False
         report = Report.objects.filter(study=study).first()
         is_changed = report is None
+        if not study.reveals_ai_to(doctor):
+            diagnosis, suspicion = case.first_impression
+            FirstImpression.objects.note(study, doctor=doctor, diagnosis=diagnosis, suspicion=suspicion)
         if report is None:
             report = draft_report(study, by=doctor)
         if case.impression and report.can_be_edited and report.impression != case.impression:
