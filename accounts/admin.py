@@ -3,8 +3,10 @@
 Nobody is deleted here, nobody's password is seen or set here, and nobody changes their own rights.
 """
 
+import ipaddress
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from allauth.account.decorators import secure_admin_login
@@ -13,7 +15,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -332,34 +334,39 @@ class HospitalAdmin(admin.ModelAdmin):
 class AccessEventAdmin(admin.ModelAdmin):
     """Who looked at, changed or took what and when: read-only, without a name of any patient."""
 
-    list_display = ("at", "actor", "action", "target_type", "target_id", "address")
+    list_display = ("at", "actor", "action", "target_type", "target_id", "patient_id", "address", "note")
     list_select_related = ("actor",)
     list_filter = ("action", "target_type", "at")
     search_fields = ("actor__email", "actor__family_name", "actor__given_name")
-    search_help_text = _("A person's name or e-mail, or the identifier from a page's address.")
+    search_help_text = _(
+        "A person's name or e-mail, the identifier from a page's address or of a patient's record, or the address of a "
+        "computer."
+    )
     date_hierarchy = "at"
     list_per_page = 50
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AccessEvent]:
-        """Return everything for a superuser, what people of the own hospital did for others."""
+        """Return everything for a superuser; for others what was done by people or to records of the own hospital."""
         who = administrator_of(request)
         events = super().get_queryset(request)
         if who.is_superuser:
             return events
         if who.hospital_id is None:
             return events.none()
-        return events.filter(actor__hospital_id=who.hospital_id)
+        return events.filter(hospital_id=who.hospital_id)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AccessEvent], search_term: str
     ) -> tuple[QuerySet[AccessEvent], bool]:
-        """Find by identifier what looks like one, by person everything else."""
-        try:
-            target_id = uuid.UUID(search_term.strip())
-        except ValueError:
-            return super().get_search_results(request, queryset, search_term)
-        return queryset.filter(target_id=target_id), False
+        """Find by identifier or network address what looks like one, by person everything else."""
+        term = search_term.strip()
+        with suppress(ValueError):
+            row_id = uuid.UUID(term)
+            return queryset.filter(Q(target_id=row_id) | Q(patient_id=row_id)), False
+        with suppress(ValueError):
+            return queryset.filter(address=str(ipaddress.ip_address(term))), False
+        return super().get_search_results(request, queryset, search_term)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Never: the portal writes them."""

@@ -1,7 +1,7 @@
 """Hospitals, the people who log in, and the record of who looked at what."""
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
@@ -11,8 +11,9 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-if TYPE_CHECKING:
-    from django.http import HttpRequest
+from accounts.audit import AccessEvent
+
+__all__ = ["AccessEvent", "Hospital", "Role", "User", "UserManager"]
 
 
 class Hospital(models.Model):
@@ -205,55 +206,3 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Let this person log in again."""
         self.is_active = True
         self.save(update_fields=["is_active"])
-
-
-class AccessEvent(models.Model):
-    """One look at, change of or download of something clinical. Rows are added, never changed."""
-
-    class Action(models.TextChoices):
-        """What was done."""
-
-        VIEWED = "viewed", _("viewed")
-        CREATED = "created", _("created")
-        CHANGED = "changed", _("changed")
-        DOWNLOADED = "downloaded", _("downloaded")
-        SIGNED = "signed", _("signed")
-        RELEASED = "released", _("released")
-        CLAIMED = "claimed", _("claimed")
-
-    actor = models.ForeignKey(User, on_delete=models.PROTECT, related_name="access_events")
-    action = models.CharField(max_length=20, choices=Action)
-    target_type = models.CharField(max_length=40)
-    target_id = models.UUIDField()
-    at = models.DateTimeField(default=timezone.now, editable=False)
-    address = models.GenericIPAddressField(null=True)
-
-    class Meta:
-        verbose_name = _("access event")
-        verbose_name_plural = _("access events")
-        ordering = ["-at"]
-        indexes = [models.Index(fields=["target_type", "target_id", "-at"], name="access_event_by_target")]
-
-    def __str__(self) -> str:
-        return f"{self.action} {self.target_type} {self.target_id}"
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Store a new event. Raises ``PermissionDenied`` for one that is already stored."""
-        if not self._state.adding:
-            raise PermissionDenied("Access events are never changed.")
-        super().save(*args, **kwargs)
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Raise ``PermissionDenied``: what happened stays on record."""
-        raise PermissionDenied("Access events are never deleted.")
-
-    @classmethod
-    def record(cls, request: "HttpRequest", *, action: Action, target: models.Model) -> "AccessEvent":
-        """Note that the request's user did ``action`` to ``target`` (a stored row with a UUID)."""
-        return cls.objects.create(
-            actor=request.user,
-            action=action,
-            target_type=target._meta.label_lower,
-            target_id=target.pk,
-            address=request.META.get("REMOTE_ADDR") or None,
-        )

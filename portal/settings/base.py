@@ -160,6 +160,12 @@ FILE_UPLOAD_HANDLERS = [
 # Called with a patient's record, in the same transaction, when a person has claimed it as their own.
 AFTER_RECORD_CLAIM = ["reports.permissions.grant_released_reports"]
 
+# The record of who looked at what: whose records it is about, and where the ends of its chain are noted.
+AUDITED_RECORD = "studies.Patient"
+AUDIT_CHECKPOINTS = Path(env.str("IRA_AUDIT_CHECKPOINTS", default=str(VAR_DIR / "audit-checkpoints.jsonl")))
+# Proxies in front of the portal: the address that the outermost of them saw is the one that counts.
+ALLAUTH_TRUSTED_PROXY_COUNT = env.int("IRA_TRUSTED_PROXIES", default=0)
+
 # The analysis queue. The model owns retries; the broker owns none (see docs/architecture.md).
 ANALYSIS_TIMEOUT_S = env.int("IRA_ANALYSIS_TIMEOUT_S", default=60)
 ANALYSIS_LEASE_S = ANALYSIS_TIMEOUT_S + 15

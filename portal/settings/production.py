@@ -1,15 +1,18 @@
 """Settings of a real installation: secrets from the environment only; refuses to start without them."""
 
 from portal.settings.base import *  # noqa: F403 - a settings layer is the base plus its own lines
-from portal.settings.base import env
+from portal.settings.base import SQLITE_OPTIONS, env
 
 SECRET_KEY = env.str("DJANGO_SECRET_KEY")
+AUDIT_KEY = env.str("IRA_AUDIT_KEY")
 ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", default=[])
 DATABASES = {"default": env.db_url("DATABASE_URL")}
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 8}
+else:
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 
 EMAIL_CONFIG = env.email_url("EMAIL_URL")
 vars().update(EMAIL_CONFIG)

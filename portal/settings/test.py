@@ -4,6 +4,7 @@ from portal.settings.base import *  # noqa: F403 - a settings layer is the base 
 from portal.settings.base import Q_CLUSTER, STORAGES, VAR_DIR
 
 SECRET_KEY = "tests-only-" + "0" * 54
+AUDIT_KEY = "tests-only"
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 COMPLETE = {
     "DJANGO_SETTINGS_MODULE": "portal.settings.production",
     "DJANGO_SECRET_KEY": "s3cret-" + "kq8Zr2" * 10,
+    "IRA_AUDIT_KEY": "a-key-" + "m4Tx9p" * 10,
     "DJANGO_ALLOWED_HOSTS": "radiology.example.org",
     "DATABASE_URL": "sqlite:////nonexistent/portal.sqlite3",
     "EMAIL_URL": "smtp://localhost:25",
@@ -38,7 +39,9 @@ def test_production_starts_with_a_complete_environment(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("missing", ["DJANGO_SECRET_KEY", "DJANGO_ALLOWED_HOSTS", "DATABASE_URL", "EMAIL_URL"])
+@pytest.mark.parametrize(
+    "missing", ["DJANGO_SECRET_KEY", "IRA_AUDIT_KEY", "DJANGO_ALLOWED_HOSTS", "DATABASE_URL", "EMAIL_URL"]
+)
 def test_production_refuses_to_start_without_a_secret(missing: str, tmp_path: Path) -> None:
     environment = {name: value for name, value in COMPLETE.items() if name != missing}
     done = run_manage(environment | {"IRA_VAR_DIR": str(tmp_path)}, "check")

@@ -1,0 +1,38 @@
+"""Log-ins, wrong passwords and log-outs on record. What was typed is not: it may be a password in the wrong field."""
+
+from typing import Any
+
+from allauth.account import signals as allauth_signals
+from django.contrib.auth import signals as auth_signals
+from django.http import HttpRequest
+
+from accounts.audit import AccessEvent, client_address
+from accounts.models import User
+
+
+def connect() -> None:
+    """Listen to allauth and Django; called once, when the app is ready."""
+    allauth_signals.user_logged_in.connect(note_log_in, dispatch_uid="accounts.audit.log_in")
+    auth_signals.user_logged_out.connect(note_log_out, dispatch_uid="accounts.audit.log_out")
+    auth_signals.user_login_failed.connect(note_failure, dispatch_uid="accounts.audit.failure")
+
+
+def note_log_in(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
+    """Somebody has proven who they are."""
+    address = client_address(request)
+    AccessEvent.note_of(action=AccessEvent.Action.LOGGED_IN, target=user, actor=user, address=address)
+
+
+def note_log_out(sender: Any, request: HttpRequest, user: User | None, **kwargs: Any) -> None:
+    """Somebody has ended their session."""
+    if user is not None:
+        address = client_address(request)
+        AccessEvent.note_of(action=AccessEvent.Action.LOGGED_OUT, target=user, actor=user, address=address)
+
+
+def note_failure(sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any) -> None:
+    """Somebody unknown has tried to log in: noted under the account that was tried, where there is one."""
+    email = str(credentials.get("email") or credentials.get("username") or "")
+    user = User.objects.filter(email__iexact=email).first() if email else None
+    address = client_address(request) if request is not None else None
+    AccessEvent.note_of(action=AccessEvent.Action.LOGIN_FAILED, target=user, actor=None, address=address)
