@@ -31,6 +31,7 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
     entries: list[tuple[str, str, tuple[str, ...]]] = []
     if user.is_approved_doctor:
         entries = [
+            (_("Today"), "home", ()),
             (_("Studies"), "studies:study_list", ("studies:study_detail", "studies:study_share", "studies:image_add")),
             (_("New study"), "studies:study_create", ()),
             (

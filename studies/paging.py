@@ -4,6 +4,7 @@ import base64
 import binascii
 import datetime
 import json
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,30 +25,45 @@ class Page:
     is_first: bool
 
 
+class _Row(models.Func):
+    """Several values as one, compared as a whole: ``(a, b, c)``. An index on a, b, c serves such a comparison."""
+
+    template = "(%(expressions)s)"
+
+
+class _RowFollows(models.Func):
+    """Whether a row stands behind another one."""
+
+    template = "%(expressions)s"
+    output_field = models.BooleanField()
+
+
 def page_of(queryset: models.QuerySet[Any], *, order: Sequence[str], after: str = "", size: int = PAGE_SIZE) -> Page:
     """Return the rows that follow the key ``after``, in ``order`` (field names, ``-`` for descending; unique together).
 
+    All fields run in the same direction and none is ever NULL: so the key is one comparison of rows, and an index on
+    the fields leads to the first row of a page without passing the rows of the pages before it.
+
     A key that does not read is taken as none: somebody has cut an address in two, and sees the first page.
     """
+    if len({name.startswith("-") for name in order}) != 1:
+        raise ValueError(f"The fields of an order run in one direction. Received: order={order!r}.")
     start = _read_key(queryset.model, after, order=order) if after else None
     rows = queryset.order_by(*order)
     if start is not None:
-        rows = rows.filter(_after(start, order=order))
+        rows = rows.filter(_after(queryset.model, start, order=order))
     found = list(rows[: size + 1])
     shown = found[:size]
     next_key = _write_key(shown[-1], order=order) if len(found) > size else ""
     return Page(rows=tuple(shown), next_key=next_key, is_first=start is None)
 
 
-def _after(start: Sequence[Any], *, order: Sequence[str]) -> models.Q:
-    condition = models.Q()
-    equal: dict[str, Any] = {}
-    for name, value in zip(order, start, strict=True):
-        field = name.removeprefix("-")
-        lookup = "lt" if name.startswith("-") else "gt"
-        condition |= models.Q(**equal, **{f"{field}__{lookup}": value})
-        equal[field] = value
-    return condition
+def _after(model: type[models.Model], start: Sequence[Any], *, order: Sequence[str]) -> _RowFollows:
+    names = [name.removeprefix("-") for name in order]
+    values = [models.Value(value, output_field=_field(model, name)) for name, value in zip(names, start, strict=True)]
+    return _RowFollows(
+        _Row(*map(models.F, names)), _Row(*values), arg_joiner=" < " if order[0].startswith("-") else " > "
+    )
 
 
 def _write_key(row: Any, *, order: Sequence[str]) -> str:
@@ -67,12 +83,26 @@ def _read_key(model: type[models.Model], key: str, *, order: Sequence[str]) -> l
 
 
 def _read_value(model: type[models.Model], name: str, text: str) -> Any:
-    field = model._meta.get_field(name)
+    field = _field(model, name)
     if isinstance(field, models.DateTimeField):
         value = datetime.datetime.fromisoformat(text)
         if value.tzinfo is None:
             raise ValueError("A moment without a time zone.")
         return value
+    if isinstance(field, models.DateField):
+        return datetime.date.fromisoformat(text)
+    if isinstance(field, models.FloatField):
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError("A number without an end.")
+        return number
     if isinstance(field, models.UUIDField):
         return uuid.UUID(text)
     return text.replace("\x00", "")
+
+
+def _field(model: type[models.Model], name: str) -> "models.Field[Any, Any]":
+    """Return the field; of a column that the database computes, the kind of value in it."""
+    field = model._meta.get_field(name)
+    assert isinstance(field, models.Field)  # noqa: S101 - narrows the type: an order names columns
+    return field.output_field if isinstance(field, models.GeneratedField) else field

@@ -2,12 +2,16 @@
 
 from django.urls import path
 
-from studies.views import claims, files, patients, reviews, studies
+from studies.views import claims, files, patients, reviews, studies, worklist
 
 app_name = "studies"
 urlpatterns = [
-    path("", studies.study_list, name="study_list"),
+    path("", worklist.study_list, name="study_list"),
+    path("rows/", worklist.study_rows, name="study_rows"),
+    path("mark/", worklist.study_mark, name="study_mark"),
+    path("retry/", worklist.study_retry, name="study_retry"),
     path("new/", studies.study_create, name="study_create"),
+    path("new/patients/", studies.patient_find, name="patient_find"),
     path("<uuid:study_id>/", studies.study_detail, name="study_detail"),
     path("<uuid:study_id>/status/", studies.study_status, name="study_status"),
     path("<uuid:study_id>/images/", studies.image_add, name="image_add"),

@@ -231,7 +231,7 @@ POST_ONLY = logged_in(405)
 
 TABLE = [
     # the door
-    Question(name="home", answers=logged_in(302, waiting=200)),
+    Question(name="home", answers=logged_in(302, waiting=200) | dict.fromkeys(DOCTORS, 200)),
     Question(name="healthz", answers=everybody(200)),
     # people
     Question(name="accounts:profile", answers=logged_in(200)),
@@ -258,7 +258,13 @@ TABLE = [
     Question(name="account_confirm_login_code", answers=everybody(302, anonymous=LOGIN)),
     # patients and studies
     Question(name="studies:study_list", answers=nobody_but(DOCTORS, 200)),
+    Question(name="studies:study_rows", answers=nobody_but(DOCTORS, 204)),
+    Question(name="studies:study_mark", answers=POST_ONLY),
+    Question(name="studies:study_mark", method="post", state="nothing chosen", answers=nobody_but(DOCTORS, 302)),
+    Question(name="studies:study_retry", answers=POST_ONLY),
+    Question(name="studies:study_retry", method="post", state="nothing chosen", answers=nobody_but(DOCTORS, 302)),
     Question(name="studies:study_create", answers=nobody_but(DOCTORS, 200)),
+    Question(name="studies:patient_find", answers=nobody_but(DOCTORS, 200)),
     Question(name="studies:study_create", method="post", state="empty", answers=nobody_but(DOCTORS, 400)),
     Question(name="studies:study_detail", target=study, answers=READ),
     Question(name="studies:study_status", target=study, answers=READ),

@@ -1,6 +1,7 @@
 """What templates need of reports; any template may load it, so that ``studies`` need not import ``reports``."""
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django import template
@@ -34,6 +35,19 @@ def value_of(values: Mapping[str, Any], name: str) -> Any:
 def report_of(study: Study) -> Report | None:
     """Return the study's report, if there is one."""
     return Report.objects.filter(study=study).first()
+
+
+@register.simple_tag
+def report_states(studies: Iterable[Study]) -> dict[uuid.UUID, Report]:
+    """Return the newest report of each study that has one, by the study's identifier, in one query."""
+    reports = Report.objects.filter(study__in=list(studies)).order_by("created_at")
+    return {report.study_id: report for report in reports.only("study", "state", "created_at")}
+
+
+@register.filter
+def of_study(reports: Mapping[uuid.UUID, Report], study: Study) -> Report | None:
+    """Return the report of one study out of ``report_states``."""
+    return reports.get(study.pk)
 
 
 @register.simple_tag

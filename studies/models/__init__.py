@@ -4,6 +4,7 @@ from studies.models.effective import EffectiveFinding, judged_findings
 from studies.models.finding import Finding
 from studies.models.grant import AllowedPermissionsMixin, PatientUserObjectPermission, StudyUserObjectPermission
 from studies.models.patient import Patient, PatientQuerySet, RecordClaimGuard
+from studies.models.read_mark import StudyRead, StudyReadQuerySet
 from studies.models.review import Diagnosis, FindingReview, FirstImpression, ImageReview, Suspicion
 from studies.models.study import (
     Analysis,
@@ -33,6 +34,8 @@ __all__ = [
     "RecordClaimGuard",
     "Study",
     "StudyQuerySet",
+    "StudyRead",
+    "StudyReadQuerySet",
     "StudyUserObjectPermission",
     "Suspicion",
     "SweepResult",

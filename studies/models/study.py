@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.db import models, transaction
 from django.db.models.fields.files import FieldFile
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django_q.tasks import async_task
@@ -18,6 +19,8 @@ from studies.errors import InvalidTransitionError
 from studies.models.finding import Finding
 from studies.models.grant import StudyUserObjectPermission
 from studies.models.patient import Patient
+from studies.models.read_mark import StudyRead
+from studies.models.triage import SliceAnswer, Triage, TriagedModel
 from studies.storage import analysis_path, image_path
 
 if TYPE_CHECKING:
@@ -46,21 +49,21 @@ class StudyQuerySet(models.QuerySet["Study"]):
             ),
         )
 
-    def with_state(self) -> "StudyQuerySet":
-        """Annotate ``state``: what the newest analyses of the slices come to, most urgent first.
+    def with_slice_count(self) -> "StudyQuerySet":
+        """Annotate ``slice_count``, counted for the rows that are shown only."""
+        count = (
+            Image.objects.filter(study=models.OuterRef("pk")).order_by().values("study").annotate(n=models.Count("*"))
+        )
+        return self.annotate(slice_count=Coalesce(models.Subquery(count.values("n")), 0))
 
-        One slice that is being analysed makes the study "analysing"; else one that waits, one that failed, one that
-        was cancelled; "done" is a study of which every slice is done. Empty for a study without slices.
-        """
-        slices = Image.objects.filter(study=models.OuterRef("pk")).with_state()
+    def with_unread(self, user: Any) -> "StudyQuerySet":
+        """Annotate ``is_unread``: whether there is an answer that this doctor has not opened since it came."""
+        opened = StudyRead.objects.filter(
+            doctor=user, study=models.OuterRef("pk"), read_at__gte=models.OuterRef("answered_at")
+        )
         return self.annotate(
-            state=models.Case(
-                *(
-                    models.When(models.Exists(slices.filter(state=state)), then=models.Value(state))  # type: ignore[misc] # annotated
-                    for state in Analysis.MOST_URGENT_FIRST
-                ),
-                default=models.Value(""),
-                output_field=models.CharField(),
+            is_unread=models.ExpressionWrapper(
+                models.Q(answered_at__isnull=False) & ~models.Exists(opened), output_field=models.BooleanField()
             )
         )
 
@@ -77,13 +80,14 @@ class StudyQuerySet(models.QuerySet["Study"]):
             )
         )
 
-    def with_slice_count(self) -> "StudyQuerySet":
-        """Annotate ``slice_count``."""
-        return self.annotate(slice_count=models.Count("images"))
 
+class Study(TriagedModel):
+    """One examination of one patient: one or more slices, in order, and the question that was asked of them.
 
-class Study(models.Model):
-    """One examination of one patient: one or more slices, in order, and the question that was asked of them."""
+    ``state`` is what the newest analyses of its slices come to, most urgent first: one slice that is being analysed
+    makes the study "analysing"; else one that waits, one that failed, one that was cancelled; "done" is a study of
+    which every slice is done. Empty for a study without an analysis.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     patient = models.ForeignKey(Patient, on_delete=models.PROTECT, related_name="studies")
@@ -92,16 +96,16 @@ class Study(models.Model):
     clinical_question = models.TextField(_("clinical question"), blank=True, max_length=2000)
     is_synthetic = models.BooleanField(_("synthetic"), default=False)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+    created_at = models.DateTimeField(auto_now_add=True)
 
-    # Annotated by with_state(), with_slice_count() and with_revealed_to().
-    state: str
+    # Annotated by with_slice_count(), with_unread() and with_revealed_to().
     slice_count: int
+    is_unread: bool
     is_revealed: bool
 
     objects = StudyQuerySet.as_manager()
 
-    class Meta:
+    class Meta(TriagedModel.Meta):
         verbose_name = _("study")
         verbose_name_plural = _("studies")
         ordering = ["-created_at", "id"]
@@ -122,6 +126,35 @@ class Study(models.Model):
         if not self.patient.hospital.reads_first:
             return True
         return bool(user.is_authenticated) and self.first_impressions.filter(doctor=user).exists()
+
+    @property
+    def triage_class_label(self) -> Any:
+        """The class of the most suspicious slice as people read it, empty before there is an answer."""
+        return CLASS_LABELS.get(self.triage_class, self.triage_class)
+
+    def mark_read(self, *, by: Any) -> None:
+        """Note that this doctor has opened the study, so that its answers no longer count as unread.
+
+        Of a study whose answer is still hidden from the doctor nothing is noted: it has not been seen.
+        """
+        if self.reveals_ai_to(by):
+            StudyRead.objects.mark([self.id], by=by)
+
+    def refresh_triage(self) -> None:
+        """Write anew what the analyses of the slices come to; call it in the transaction of the transition.
+
+        The row's lock comes first and in a statement of its own: of two workers that finish two slices at once, the
+        second one then reads what the first has written.
+        """
+        Study.objects.select_for_update(no_key=True).only("id").get(id=self.id)
+        states = set(self.images.with_state().values_list("state", flat=True))
+        triage = Triage.of(Analysis.objects.newest_answers(self))
+        Study.objects.filter(id=self.id).update(
+            state=next((state for state in Analysis.MOST_URGENT_FIRST if state in states), ""),
+            triage_malignancy=triage.malignancy,
+            triage_class=triage.top_class,
+            answered_at=triage.answered_at,
+        )
 
     def people_with_access(self) -> "models.QuerySet[User]":
         """Return the people who hold a grant on this study, with ``can_change`` annotated, by name."""
@@ -265,19 +298,38 @@ class AnalysisQuerySet(models.QuerySet["Analysis"]):
         """Return those that are waiting or being worked on."""
         return self.filter(state__in=Analysis.ACTIVE)
 
+    def newest_answers(self, study: Study) -> list[SliceAnswer]:
+        """Return the newest answer about each slice of a study that has one."""
+        answers: dict[uuid.UUID, SliceAnswer] = {}
+        found = self.filter(image__study=study, state=Analysis.State.SUCCEEDED).order_by("-queued_at", "-id")
+        for analysis in found.only("image", "malignant_probability", "probabilities", "finished_at"):
+            assert analysis.malignant_probability is not None and analysis.finished_at is not None  # noqa: S101, PT018
+            answer = SliceAnswer(
+                malignant_probability=analysis.malignant_probability,
+                top_class=analysis.top_class or "",
+                finished_at=analysis.finished_at,
+            )
+            answers.setdefault(analysis.image_id, answer)
+        return list(answers.values())
+
     def claim(self, analysis_id: uuid.UUID) -> "Analysis | None":
         """Take one queued analysis for work. One conditional UPDATE, so of two workers only one gets it.
 
         Returns the running analysis, or None if somebody else has it or it is not queued any more.
         """
         now = timezone.now()
-        is_won = self.filter(id=analysis_id, state=Analysis.State.QUEUED).update(
-            state=Analysis.State.RUNNING,
-            error="",
-            started_at=now,
-            lease_expires_at=now + timedelta(seconds=settings.ANALYSIS_LEASE_S),
-        )
-        return self.select_related("image__study").get(id=analysis_id) if is_won else None
+        with transaction.atomic():
+            is_won = self.filter(id=analysis_id, state=Analysis.State.QUEUED).update(
+                state=Analysis.State.RUNNING,
+                error="",
+                started_at=now,
+                lease_expires_at=now + timedelta(seconds=settings.ANALYSIS_LEASE_S),
+            )
+            if not is_won:
+                return None
+            # Nothing is more urgent than a running analysis, so there is nothing to work out.
+            Study.objects.filter(images__analyses=analysis_id).update(state=Analysis.State.RUNNING)
+            return self.select_related("image__study").get(id=analysis_id)
 
     def sweep(self) -> "SweepResult":
         """Recover what a crash, a time-out or a lost message left behind. Safe to run at any time, any number of times.
@@ -288,24 +340,27 @@ class AnalysisQuerySet(models.QuerySet["Analysis"]):
         many does no harm, because ``claim`` gives the work to one taker only.
         """
         now = timezone.now()
-        expired = self.filter(state=Analysis.State.RUNNING, lease_expires_at__lt=now)
-        failed = expired.filter(attempt__gte=settings.ANALYSIS_MAX_ATTEMPTS).update(
-            state=Analysis.State.FAILED,
-            finished_at=now,
-            lease_expires_at=None,
-            error=Analysis.GAVE_UP,
-        )
-        requeued = 0
-        for analysis in expired.filter(attempt__lt=settings.ANALYSIS_MAX_ATTEMPTS):
-            requeued += self.filter(
-                id=analysis.id, state=Analysis.State.RUNNING, attempt=analysis.attempt, lease_expires_at__lt=now
-            ).update(
-                state=Analysis.State.QUEUED,
-                attempt=analysis.attempt + 1,
-                lease_expires_at=None,
-                started_at=None,
-                enqueued_at=None,
+        failed = requeued = 0
+        for analysis in self.filter(state=Analysis.State.RUNNING, lease_expires_at__lt=now):
+            is_last = analysis.attempt >= settings.ANALYSIS_MAX_ATTEMPTS
+            changes: dict[str, Any] = (
+                {"state": Analysis.State.FAILED, "finished_at": now, "error": Analysis.GAVE_UP}
+                if is_last
+                else {
+                    "state": Analysis.State.QUEUED,
+                    "attempt": analysis.attempt + 1,
+                    "started_at": None,
+                    "enqueued_at": None,
+                }
             )
+            with transaction.atomic():
+                is_swept = self.filter(
+                    id=analysis.id, state=Analysis.State.RUNNING, attempt=analysis.attempt, lease_expires_at__lt=now
+                ).update(lease_expires_at=None, **changes)
+                if is_swept:
+                    analysis.study.refresh_triage()
+            failed += is_swept * is_last
+            requeued += is_swept * (not is_last)
         stale_at = now - timedelta(seconds=settings.ANALYSIS_REQUEUE_AFTER_S)
         lost = self.filter(state=Analysis.State.QUEUED).filter(
             models.Q(enqueued_at__isnull=True, queued_at__lt=now - ENQUEUE_GRACE) | models.Q(enqueued_at__lt=stale_at)
@@ -411,6 +466,15 @@ class Analysis(models.Model):
     def __str__(self) -> str:
         return f"analysis {self.id}"
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store the row; a new one makes its study wait, unless it is being worked on already."""
+        is_new = self._state.adding
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if is_new:
+                calmer = Study.objects.filter(images=self.image_id).exclude(state__in=self.ACTIVE)
+                calmer.update(state=self.State.QUEUED)
+
     @property
     def is_active(self) -> bool:
         """Whether it is waiting or being worked on; a page keeps asking only while this holds."""
@@ -445,6 +509,11 @@ class Analysis(models.Model):
         """Name of the most probable class, or None before there is an answer."""
         return max(self.probabilities, key=self.probabilities.__getitem__) if self.probabilities else None
 
+    @property
+    def study(self) -> Study:
+        """The study of the analysed slice."""
+        return self.image.study
+
     def enqueue(self) -> None:
         """Send the worker a message about this analysis and note when. Call it after the commit, never inside.
 
@@ -456,6 +525,7 @@ class Analysis(models.Model):
             self.enqueued_at = now
 
     def _leave_running(self, **values: Any) -> None:
+        """Record the end of this attempt and what it means for the study. The caller holds the transaction."""
         is_ours = Analysis.objects.filter(id=self.id, state=self.State.RUNNING, attempt=self.attempt).update(
             finished_at=timezone.now(), lease_expires_at=None, **values
         )
@@ -463,6 +533,7 @@ class Analysis(models.Model):
             raise InvalidTransitionError(
                 f"This analysis is not running its attempt {self.attempt} any more, so the answer was thrown away."
             )
+        self.study.refresh_triage()
         self.refresh_from_db()
 
     def succeed(self, result: "AnalysisResult", *, overlay_png: bytes, mask_png: bytes, activation_png: bytes) -> None:
@@ -499,13 +570,16 @@ class Analysis(models.Model):
 
     def fail(self, sentence: str) -> None:
         """Record why there is no answer. Raises ``InvalidTransitionError`` if this attempt was given up meanwhile."""
-        self._leave_running(state=self.State.FAILED, error=sentence)
+        with transaction.atomic():
+            self._leave_running(state=self.State.FAILED, error=sentence)
 
     def cancel(self) -> None:
         """Take a waiting analysis out of the queue. Raises ``InvalidTransitionError`` once it has started."""
-        is_cancelled = Analysis.objects.filter(id=self.id, state=self.State.QUEUED).update(
-            state=self.State.CANCELLED, finished_at=timezone.now()
-        )
-        if not is_cancelled:
-            raise InvalidTransitionError("Only an analysis that is still waiting can be cancelled.")
+        with transaction.atomic():
+            is_cancelled = Analysis.objects.filter(id=self.id, state=self.State.QUEUED).update(
+                state=self.State.CANCELLED, finished_at=timezone.now()
+            )
+            if not is_cancelled:
+                raise InvalidTransitionError("Only an analysis that is still waiting can be cancelled.")
+            self.study.refresh_triage()
         self.refresh_from_db()

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts.models import AccessEvent
 from studies.access import current_user, doctors_only
 from studies.errors import RecordNumberTakenError
-from studies.forms import PatientForm, StudyFilterForm
+from studies.forms import PatientFilterForm, PatientForm
 from studies.intake import create_patient
 from studies.models import Patient, Study
 from studies.paging import page_of
@@ -22,8 +22,8 @@ from studies.paging import page_of
 @doctors_only
 def patient_list(request: HttpRequest) -> HttpResponseBase:
     """List the patients whom the doctor may see, by name, searchable."""
-    filters = StudyFilterForm(request.GET)
-    search = filters.chosen("q")
+    filters = PatientFilterForm(request.GET)
+    search = filters.search
     found = Patient.objects.visible_to(current_user(request)).matching(search)
     page = page_of(found, order=["family_name", "given_name", "id"], after=request.GET.get("after", ""))
     return render(request, "studies/patient_list.html", {"page": page, "filters": filters, "is_filtered": bool(search)})
@@ -54,7 +54,7 @@ def patient_detail(request: HttpRequest, patient_id: uuid.UUID) -> HttpResponseB
     doctor = current_user(request)
     patient = get_object_or_404(Patient.objects.visible_to(doctor).select_related("user"), id=patient_id)
     AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=patient)
-    studies = Study.objects.visible_to(doctor).filter(patient=patient).with_state().with_slice_count()
+    studies = Study.objects.visible_to(doctor).filter(patient=patient).with_slice_count()
     return render(
         request,
         "studies/patient_detail.html",

@@ -1,4 +1,4 @@
-"""Studies: list, new, page with its self-updating part, more slices, sharing, analysing again."""
+"""Studies: new, page with its self-updating part, more slices, sharing, analysing again."""
 
 import hashlib
 import uuid
@@ -20,30 +20,12 @@ from studies import uploads
 from studies.access import current_user, doctors_only
 from studies.agreement import compare_with_ai
 from studies.errors import GrantError, IntakeError, InvalidTransitionError, RecordNumberTakenError
-from studies.forms import ShareForm, SlicesForm, StudyFilterForm, StudyForm
+from studies.forms import ShareForm, SlicesForm, StudyForm
 from studies.intake import add_slices, prepare_slices, request_analysis, submit_study
 from studies.model_card import describe_model
-from studies.models import Analysis, Image, Patient, Study, judged_findings
-from studies.paging import page_of
+from studies.models import Analysis, Image, Study, judged_findings
 from studies.permissions import grant_study
 from studies.review_forms import FirstImpressionForm
-
-
-@require_safe
-@doctors_only
-def study_list(request: HttpRequest) -> HttpResponseBase:
-    """List the studies that the doctor may see, newest first, by state and by patient."""
-    filters = StudyFilterForm(request.GET, states=Analysis.State.choices)
-    search, state = filters.chosen("q"), filters.chosen("state")
-    studies = Study.objects.visible_to(current_user(request)).with_state().with_slice_count().select_related("patient")
-    if search:
-        studies = studies.filter(patient__in=Patient.objects.matching(search))
-    if state:
-        studies = studies.filter(state=state)  # type: ignore[misc] # annotated by with_state()
-    page = page_of(studies, order=["-created_at", "-id"], after=request.GET.get("after", ""))
-    return render(
-        request, "studies/study_list.html", {"page": page, "filters": filters, "is_filtered": bool(search or state)}
-    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -51,7 +33,10 @@ def study_list(request: HttpRequest) -> HttpResponseBase:
 def study_create(request: HttpRequest) -> HttpResponseBase:
     """Take a new study in. What is wrong stands beside the field, nothing is stored, and what was typed stays."""
     doctor = current_user(request)
-    if request.method == "POST":
+    if "find_patient" in request.POST:
+        # The search for a patient without JavaScript: the same form, with all that was typed and nothing judged yet.
+        form = StudyForm(doctor=doctor, patient_id=request.POST.get("patient", ""), initial=request.POST.dict())
+    elif request.method == "POST":
         refusal = uploads.refusal(request)
         if twin := _received_before(request, doctor=doctor):
             return redirect("studies:study_detail", study_id=twin.id)
@@ -92,11 +77,23 @@ def study_create(request: HttpRequest) -> HttpResponseBase:
 
 @require_safe
 @doctors_only
+def patient_find(request: HttpRequest) -> HttpResponseBase:
+    """Answer the search for a patient in the form of a new study: the choices, as part of that form."""
+    asked = {"find": request.GET.get("find", "")}
+    form = StudyForm(doctor=current_user(request), patient_id=request.GET.get("patient", ""), initial=asked)
+    response = render(request, "studies/_patient_choices.html", {"form": form})
+    patch_cache_control(response, private=True, no_store=True)
+    return response
+
+
+@require_safe
+@doctors_only
 def study_detail(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     """Show a study: one slice of it with its analysis, and the way to the others."""
     doctor = current_user(request)
     study = _visible_study(doctor, study_id)
     AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=study)
+    study.mark_read(by=doctor)
     return render(request, "studies/study_detail.html", _page_of_study(request, study=study, doctor=doctor))
 
 
@@ -112,6 +109,7 @@ def study_status(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
         response = HttpResponse(status=204)
     else:
         AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=study)
+        study.mark_read(by=doctor)
         response = render(request, "studies/_slices.html", context | {"is_update": True})
     patch_cache_control(response, private=True, no_store=True)
     return response

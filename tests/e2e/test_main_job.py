@@ -198,7 +198,7 @@ def test_a_text_typed_after_the_session_ended_is_kept(page: Page, context: Brows
 
 def test_every_role_lands_where_its_work_begins(context: BrowserContext, demo: Demo) -> None:
     for email, address in (
-        ("doctor@example.org", "/studies/"),
+        ("doctor@example.org", "/"),
         ("patient@example.org", "/reports/mine/"),
         ("admin@example.org", "/administration/"),
     ):

@@ -213,11 +213,50 @@ def test_a_new_study_is_received_and_shown(page: Client, doctor: User) -> None:
 def test_a_known_patient_can_be_chosen_and_is_preselected_from_the_record(page: Client, doctor: User) -> None:
     patient = PatientFactory(created_by=doctor)
     form = page.get(address("study_create") + f"?patient={patient.id}")
-    assertContains(form, f'<option value="{patient.id}" selected>')
+    assertContains(form, str(patient.record_number))
+    assert form.context["form"]["patient"].value() == patient.id
     data = filled(patient=patient.id, record_number="", family_name="", given_name="", birth_date="", email="")
     page.post(address("study_create"), data)
     assert Study.objects.get().patient == patient
     assert Patient.objects.count() == 1
+
+
+def test_patients_are_found_by_searching_whatever_their_number(
+    page: Client, doctor: User, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(30):
+        PatientFactory(created_by=doctor, family_name=f"Meier{number}")
+    wanted = PatientFactory(created_by=doctor, family_name="Rare", record_number="Z-1")
+    PatientFactory(family_name="Rare")
+    url, find = address("study_create"), address("patient_find")
+    assertNotContains(page.get(url), "Meier")
+    with django_assert_max_num_queries(10):
+        found = page.get(find, {"find": "meier"})
+    assert found.content.count(b'type="radio"') == 12, (
+        "a new patient, ten that match, and one to show that there are more"
+    )
+    assertContains(found, "More patients match.")
+    assertContains(page.get(find, {"find": "rare"}), str(wanted.id))
+    assert page.get(find, {"find": "rare"}).content.count(b'type="radio"') == 2
+    assertContains(page.get(find, {"find": "z-1", "patient": "nonsense"}), str(wanted.id))
+    assertContains(page.get(find, {"find": "nobody", "patient": str(wanted.id)}), "checked")
+    assertContains(page.get(find, {"find": "\x00nobody"}), "None of your patients matches.")
+    data = filled(patient=wanted.id, record_number="", family_name="", given_name="", birth_date="", email="")
+    page.post(url, data)
+    assert Study.objects.get().patient == wanted, (
+        "whoever is chosen is taken, whether or not the search still shows them"
+    )
+
+
+def test_the_search_without_javascript_keeps_what_was_typed_and_judges_nothing(page: Client, doctor: User) -> None:
+    patient = PatientFactory(created_by=doctor, family_name="Rare")
+    data = filled(find="rare", find_patient="1", birth_date="", clinical_question="Kept?")
+    response = page.post(address("study_create"), data)
+    assertContains(response, str(patient.id))
+    assertContains(response, "Kept?")
+    assertNotContains(response, 'role="alert"')
+    assert response.context["form"]["token"].value()
+    assert not Study.objects.exists()
 
 
 def test_a_form_that_is_sent_twice_is_one_study(page: Client, doctor: User) -> None:
@@ -244,8 +283,9 @@ def test_somebody_else_s_identifier_is_not_taken_over(page: Client) -> None:
 def test_only_visible_patients_are_on_offer(page: Client, doctor: User) -> None:
     mine = PatientFactory(created_by=doctor)
     hidden = [PatientFactory(), PatientFactory(created_by=DoctorFactory(hospital=doctor.hospital))]
-    form = page.get(address("study_create"))
+    form = page.get(address("patient_find"), {"find": "R-"})
     assertContains(form, str(mine.id))
+    assertContains(form, "A new patient, entered below")
     for patient in hidden:
         assertNotContains(form, str(patient.id))
         data = filled(patient=patient.id, record_number="", family_name="", given_name="", birth_date="")
