@@ -99,6 +99,7 @@ class UserAdmin(admin.ModelAdmin):
     list_display = ("full_name", "email", "role", "is_approved", "has_confirmed", "is_active", "last_login")
     list_select_related = ("hospital",)
     search_fields = ("email", "given_name", "family_name", "licence_number")
+    search_help_text = _("Name, e-mail address or licence number.")
     ordering = ("family_name", "given_name")
     actions = ("approve", "invite", "deactivate", "reactivate")
     list_per_page = 50
@@ -304,7 +305,8 @@ class HospitalAdmin(admin.ModelAdmin):
     """Hospitals: an administrator keeps the own one's address up to date, a superuser creates them."""
 
     list_display = ("name", "department", "phone", "reads_first")
-    search_fields = ("name",)
+    search_fields = ("name", "department")
+    search_help_text = _("Name or department.")
     fields = ("name", "department", "address", "phone", "reads_first")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Hospital]:

@@ -8,8 +8,11 @@ import uuid
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Count, Model, QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import filesizeformat, floatformat
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -17,6 +20,33 @@ from accounts.models import AccessEvent, User
 from studies.errors import InvalidTransitionError
 from studies.intake import request_analysis
 from studies.models import Analysis, Finding, Image, Patient, Study
+from studies.templatetags.studies_numbers import percent
+
+
+def number(value: float | None, *, unit: str) -> str:
+    """Return a measured number with one decimal and its unit, or a dash where it is not known."""
+    return "–" if value is None else f"{floatformat(value, 1)} {unit}"
+
+
+def lines(values: dict[str, Any]) -> SafeString | str:
+    """Return named values one a line, numbers with at most two decimals; a dash where there are none."""
+    named = ((name.replace("_", " "), floatformat(value, -2) or value) for name, value in values.items())
+    return format_html_join("\n", "<div>{}: {}</div>", named) or "–"
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Where the analyses stand."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Name the states."""
+        return [(str(value), label) for value, label in Analysis.State.choices]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Restrict the list."""
+        return queryset.filter(state=self.value()) if self.value() else queryset
 
 
 class HospitalAdmin(admin.ModelAdmin):
@@ -75,6 +105,7 @@ class PatientAdmin(HospitalAdmin):
     list_filter = [("user", admin.EmptyFieldListFilter)]
     list_select_related = ["hospital"]
     search_fields = ["record_number", "family_name", "given_name", "email"]
+    search_help_text = _("Record number, name or e-mail address.")
     ordering = ["family_name", "given_name"]
     fields = [
         "hospital",
@@ -106,24 +137,37 @@ class PatientAdmin(HospitalAdmin):
 
 @admin.register(Study)
 class StudyAdmin(HospitalAdmin):
-    """Studies: whose, when, how many slices."""
+    """Studies: whose, when, how many slices, and where their analyses stand. What the model said is not shown."""
 
     hospital_path = "patient__hospital"
-    list_display = ["created_at", "patient", "study_date", "slice_count", "is_synthetic", "created_by"]
-    list_filter = ["is_synthetic", "study_date"]
+    list_display = ["created_at", "patient", "study_date", "slice_count", "state_label", "is_synthetic", "created_by"]
+    list_filter = [StateFilter, "is_synthetic", "study_date"]
     list_select_related = ["patient", "created_by"]
     search_fields = ["patient__record_number", "patient__family_name", "patient__given_name"]
-    fields = ["id", "patient", "study_date", "is_synthetic", "created_by", "created_at"]
+    search_help_text = _("The patient's record number or name.")
+    fields = ["id", "patient", "study_date", "state_label", "is_synthetic", "created_by", "created_at", "answered_at"]
     date_hierarchy = "created_at"
+    actions = ["analyse_again"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the studies with their number of slices."""
-        return super().get_queryset(request).annotate(slices=Count("images"))
+        return super().get_queryset(request).with_slice_count()  # type: ignore[attr-defined] # of Study's own manager
 
     @admin.display(description=_("slices"))
-    def slice_count(self, study: Any) -> int:
+    def slice_count(self, study: Study) -> int:
         """How many slices the study has."""
-        return study.slices
+        return study.slice_count
+
+    @admin.display(description=_("state"), ordering="state")
+    def state_label(self, study: Study) -> str:
+        """Where the analyses stand, as people read it."""
+        return str(Analysis.State(study.state).label) if study.state else "–"
+
+    @admin.action(description=_("Analyse again: every slice of these studies"), permissions=["view"])
+    def analyse_again(self, request: HttpRequest, queryset: QuerySet[Study]) -> None:
+        """Queue a new analysis of each slice."""
+        images = Image.objects.filter(study__in=queryset.order_by().values("id"))
+        analyse_again(request, images=images, model_admin=self)
 
 
 @admin.register(Image)
@@ -131,10 +175,11 @@ class ImageAdmin(HospitalAdmin):
     """Slices: size and origin, never the picture."""
 
     hospital_path = "study__patient__hospital"
-    list_display = ["created_at", "study_patient", "number", "width", "height", "source_format", "byte_size"]
+    list_display = ["created_at", "study_patient", "number", "width", "height", "source_format", "size"]
     list_filter = ["source_format", "created_at"]
     list_select_related = ["study__patient"]
     search_fields = ["study__patient__record_number", "sha256"]
+    search_help_text = _("The patient's record number, or the SHA-256 of the stored file.")
     ordering = ["-created_at"]
     fields = [
         "id",
@@ -143,12 +188,24 @@ class ImageAdmin(HospitalAdmin):
         "width",
         "height",
         "source_format",
-        "byte_size",
+        "size",
+        "pixel_spacing",
         "sha256",
         "uploaded_by",
         "created_at",
     ]
     actions = ["analyse_again"]
+
+    @admin.display(description=_("size"), ordering="byte_size")
+    def size(self, image: Image) -> str:
+        """How large the stored file is."""
+        return filesizeformat(image.byte_size)
+
+    @admin.display(description=_("pixel spacing"))
+    def pixel_spacing(self, image: Image) -> str:
+        """How far apart rows and columns lie."""
+        spacing = image.pixel_spacing_mm
+        return "–" if spacing is None else " × ".join(floatformat(value, 3) for value in spacing) + " mm"
 
     @admin.display(description=_("patient"), ordering="study__patient__family_name")
     def study_patient(self, image: Image) -> str:
@@ -166,10 +223,11 @@ class AnalysisAdmin(HospitalAdmin):
     """Analyses: where they stand, why they failed, how long they took."""
 
     hospital_path = "image__study__patient__hospital"
-    list_display = ["queued_at", "state", "attempt", "patient", "model_version", "duration_ms", "short_error"]
+    list_display = ["queued_at", "state", "attempt", "patient", "model_version", "duration", "short_error"]
     list_filter = ["state", "model_version", "queued_at"]
     list_select_related = ["image__study__patient"]
     search_fields = ["image__study__patient__record_number", "error", "model_version"]
+    search_help_text = _("The patient's record number, words of what went wrong, or a version of the model.")
     date_hierarchy = "queued_at"
     fields = [
         "id",
@@ -184,11 +242,11 @@ class AnalysisAdmin(HospitalAdmin):
         "finished_at",
         "error",
         "model_version",
-        "malignant_probability",
+        "malignancy",
         "malignant_basis",
-        "thresholds",
-        "step_ms",
-        "duration_ms",
+        "limits",
+        "steps",
+        "duration",
     ]
     actions = ["analyse_again"]
 
@@ -196,6 +254,26 @@ class AnalysisAdmin(HospitalAdmin):
     def patient(self, analysis: Analysis) -> str:
         """Whose slice was analysed."""
         return str(analysis.image.study.patient)
+
+    @admin.display(description=_("malignancy"))
+    def malignancy(self, analysis: Analysis) -> str:
+        """The probability that the model gave."""
+        return percent(analysis.malignant_probability)
+
+    @admin.display(description=_("thresholds"))
+    def limits(self, analysis: Analysis) -> str:
+        """The thresholds that held for this answer."""
+        return lines(analysis.thresholds)
+
+    @admin.display(description=_("milliseconds of each step"))
+    def steps(self, analysis: Analysis) -> str:
+        """How long each step took."""
+        return lines(analysis.step_ms)
+
+    @admin.display(description=_("duration"), ordering="duration_ms")
+    def duration(self, analysis: Analysis) -> str:
+        """How long the whole analysis took."""
+        return "–" if analysis.duration_ms is None else f"{analysis.duration_ms} ms"
 
     @admin.display(description=_("what went wrong"))
     def short_error(self, analysis: Analysis) -> str:
@@ -214,20 +292,42 @@ class FindingAdmin(HospitalAdmin):
     """Findings: what the model outlined, as stored."""
 
     hospital_path = "analysis__image__study__patient__hospital"
-    list_display = ["analysis_id", "patient", "number", "long_axis_px", "short_axis_px", "malignancy"]
+    list_display = ["analysis_id", "patient", "number", "axes_px", "axes_mm", "malignancy_percent"]
     list_filter = ["analysis__model_version"]
     list_select_related = ["analysis__image__study__patient"]
     search_fields = ["analysis__image__study__patient__record_number"]
+    search_help_text = _("The patient's record number.")
     ordering = ["-analysis__queued_at", "number"]
     fields = [
         "analysis",
         "number",
         ("box_x", "box_y", "box_width", "box_height"),
-        "area_px",
-        ("long_axis_px", "short_axis_px"),
-        ("area_mm2", "long_axis_mm", "short_axis_mm"),
-        "malignancy",
+        ("axes_px", "area_px"),
+        ("axes_mm", "area_mm"),
+        "malignancy_percent",
     ]
+
+    @admin.display(description=_("long × short axis, pixels"), ordering="long_axis_px")
+    def axes_px(self, finding: Finding) -> str:
+        """The two diameters in pixels of the slice."""
+        return f"{number(finding.long_axis_px, unit='px')} × {number(finding.short_axis_px, unit='px')}"
+
+    @admin.display(description=_("long × short axis, millimetres"), ordering="long_axis_mm")
+    def axes_mm(self, finding: Finding) -> str:
+        """The two diameters in millimetres, where the spacing is known."""
+        if finding.long_axis_mm is None:
+            return "–"
+        return f"{number(finding.long_axis_mm, unit='mm')} × {number(finding.short_axis_mm, unit='mm')}"
+
+    @admin.display(description=_("area, square millimetres"))
+    def area_mm(self, finding: Finding) -> str:
+        """The area, where the spacing is known."""
+        return number(finding.area_mm2, unit="mm²")
+
+    @admin.display(description=_("malignancy"), ordering="malignancy")
+    def malignancy_percent(self, finding: Finding) -> str:
+        """The probability that the model gave."""
+        return percent(finding.malignancy)
 
     @admin.display(description=_("patient"))
     def patient(self, finding: Finding) -> str:
