@@ -33,7 +33,7 @@ def write_studies(doctor: User, *, count: int) -> None:
     numbers = (
         f"SELECT generate_series(1, {count}) AS n"
         if is_postgres
-        else f"WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {count}) SELECT n FROM c"  # noqa: S608 - numbers
+        else f"WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {count}) SELECT n FROM c"
     )
     columns = {
         "id": "gen_random_uuid()" if is_postgres else "lower(hex(randomblob(16)))",
@@ -58,11 +58,11 @@ def write_studies(doctor: User, *, count: int) -> None:
             # What is written here refers to rows that exist; checking that 300,000 times takes minutes.
             cursor.execute("SET LOCAL session_replication_role = replica")
         cursor.execute(
-            f"INSERT INTO studies_study ({', '.join(columns)}) "  # noqa: S608 - our own words and numbers
+            f"INSERT INTO studies_study ({', '.join(columns)}) "
             f"SELECT {', '.join(columns.values())} FROM ({numbers}) AS numbers"
         )
         cursor.execute(
-            "INSERT INTO studies_studyuserobjectpermission (user_id, permission_id, content_object_id) "  # noqa: S608
+            "INSERT INTO studies_studyuserobjectpermission (user_id, permission_id, content_object_id) "
             f"SELECT {doctor_id}, p.id, s.id FROM studies_study s, auth_permission p "
             f"WHERE s.patient_id = {columns['patient_id']} AND p.codename = 'view_study'"
         )
