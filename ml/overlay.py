@@ -23,12 +23,14 @@ def draw_overlay(
     mask: NDArray[np.uint8],
     *,
     boxes: Sequence[tuple[int, int, int, int]] = (),
+    numbers: Sequence[int] | None = None,
     smallest_side_px: int = SMALLEST_SIDE_PX,
 ) -> bytes:
-    """The slice as a colour PNG with the outline drawn and the findings numbered from 1 in the order of ``boxes``.
+    """The slice as a colour PNG with the outline drawn and the findings numbered.
 
-    ``pixels`` and ``mask`` uint8 (H,W); ``boxes`` x, y, width, height. Small slices are enlarged by a whole number
-    until the longer side has ``smallest_side_px``, so that the line stays thin beside what it surrounds.
+    ``pixels`` and ``mask`` uint8 (H,W); ``boxes`` x, y, width, height, ``numbers`` as many (from 1 on if not given).
+    Small slices are enlarged by a whole number until the longer side has ``smallest_side_px``, so that the line stays
+    thin beside what it surrounds.
     Raises ``ValueError`` when mask and pixels differ in shape.
     """
     if mask.shape != pixels.shape:
@@ -46,7 +48,8 @@ def draw_overlay(
         canvas[edge] = EDGE_COLOUR
         canvas[outer & ~large] = OUTLINE_COLOUR
         picture = Image.fromarray(canvas)
-    _number(picture, boxes=[tuple(value * factor for value in box) for box in boxes])
+    enlarged = [tuple(value * factor for value in box) for box in boxes]
+    _number(picture, boxes=enlarged, numbers=numbers if numbers is not None else range(1, len(boxes) + 1))
     return _png(picture)
 
 
@@ -59,11 +62,11 @@ def draw_heat(activation: NDArray[np.uint8]) -> bytes:
     return _png(Image.fromarray(np.rint(layers).astype(np.uint8), mode=None))
 
 
-def _number(picture: Image.Image, *, boxes: Sequence[tuple[int, ...]]) -> None:
+def _number(picture: Image.Image, *, boxes: Sequence[tuple[int, ...]], numbers: Sequence[int]) -> None:
     draw = ImageDraw.Draw(picture)
     text_px = max(11, round(max(picture.size) / 32))
     font = ImageFont.load_default(size=text_px)
-    for number, (x, y, width, _height) in enumerate(boxes, start=1):
+    for number, (x, y, width, _height) in zip(numbers, boxes, strict=True):
         left, top, right, bottom = draw.textbbox((0, 0), str(number), font=font)
         text_width, text_height = right - left, bottom - top
         pad = max(2, text_px // 5)

@@ -86,7 +86,7 @@ class FindingReviewForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.refusal = refusal
         # Only offered less: a request that names "normal" is told in a sentence what to do instead.
-        self.fields["diagnosis"].widget.choices = [("", _("not said")), *FINDING_DIAGNOSES]  # type: ignore[attr-defined] # a select
+        self.fields["diagnosis"].widget.choices = [("", _("not said")), *FINDING_DIAGNOSES]
         self.unused_diameter = "diameter_px" if has_spacing else "diameter_mm"
 
     @property

@@ -270,6 +270,6 @@ def _store(review: FindingReview, values: dict[str, Any]) -> FindingReview:
         with transaction.atomic():
             review.save(force_insert=True)
     except BaseException:
-        review.outline.storage.delete(review.outline.name)
+        review.outline.storage.delete(str(review.outline.name))
         raise
     return review

@@ -21,6 +21,7 @@ urlpatterns = [
     path("findings/<uuid:lesion_id>/reviews/", reviews.finding_reviews, name="finding_reviews"),
     path("findings/<uuid:finding_id>/outline.png", reviews.finding_outline, name="finding_outline"),
     path("images/<uuid:image_id>/reviews/", reviews.image_reviews, name="image_reviews"),
+    path("images/<uuid:image_id>/judged.png", reviews.image_judged, name="image_judged"),
     path("reviews/<uuid:review_id>/outline.png", reviews.review_outline, name="review_outline"),
     path("images/<uuid:image_id>/slice.png", files.image_file, name="image_file"),
     path("analyses/<uuid:analysis_id>/overlay.png", files.analysis_overlay, name="analysis_overlay"),

@@ -320,6 +320,7 @@ TABLE = [
     Question(name="studies:image_reviews", target=image, answers=CHANGE),
     Question(name="studies:image_reviews", method="post", target=image, data={"diagnosis": "normal"}, answers=CHANGED),
     Question(name="studies:finding_outline", target=lambda world: {"finding_id": world.finding.pk}, answers=READ),
+    Question(name="studies:image_judged", target=image, answers=READ),
     Question(name="studies:review_outline", target=lambda world: {"review_id": world.added.pk}, answers=READ),
     Question(name="studies:analysis_rerun", target=done, answers=POST_ONLY),
     Question(name="studies:analysis_rerun", method="post", target=done, state="done", answers=CHANGED),
@@ -517,6 +518,7 @@ PICTURES_OF_THE_ANSWER = (
     "studies:analysis_mask",
     "studies:analysis_activation",
     "studies:finding_outline",
+    "studies:image_judged",
     "studies:review_outline",
     "reports:report_overlay",
 )

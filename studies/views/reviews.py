@@ -28,6 +28,7 @@ from studies.access import current_user, doctors_only, require_revealed
 from studies.errors import FirstImpressionNotedError, OutlineError, ReviewError, StaleReviewError
 from studies.models import EffectiveFinding, Finding, FindingReview, FirstImpression, Image, Study, judged_findings
 from studies.outlines import region_of
+from studies.pictures import draw_judged
 from studies.reading import finding_review_json, first_impression_json, image_review_json, reading_json
 from studies.review_forms import FindingReviewForm, FirstImpressionForm, ImageReviewForm
 from studies.reviewing import add_finding, review_finding, review_image
@@ -142,14 +143,10 @@ def finding_outline(request: HttpRequest, finding_id: uuid.UUID) -> HttpResponse
     try:
         with found.analysis.mask.open("rb") as file:
             png = region_of(file.read(), box=box)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         raise Http404 from None
     AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=found)
-    return HttpResponse(
-        png,
-        content_type="image/png",
-        headers={"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"},
-    )
+    return _picture(png)
 
 
 @require_safe
@@ -164,6 +161,22 @@ def review_outline(request: HttpRequest, review_id: uuid.UUID) -> HttpResponseBa
     return send_picture(request, file, target=review, name="outline.png")
 
 
+@require_safe
+@doctors_only
+def image_judged(request: HttpRequest, image_id: uuid.UUID) -> HttpResponseBase:
+    """Send the slice with the findings that count as the doctors left them, numbered."""
+    doctor = current_user(request)
+    visible = Image.objects.visible_to(doctor).select_related("study__patient__hospital")
+    image = get_object_or_404(visible, id=image_id)
+    require_revealed(image.study, to=doctor)
+    try:
+        png = draw_judged(image, judged_findings([image])[image.id])
+    except (OSError, ValueError):
+        raise Http404 from None
+    AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=image)
+    return _picture(png)
+
+
 def wants_json(request: HttpRequest) -> bool:
     """Whether a script asks rather than a person's browser."""
     return request.get_preferred_type(["text/html", "application/json"]) == "application/json"
@@ -173,6 +186,11 @@ def reading_address(study: Study, *, number: str | int = "") -> str:
     """Return the address of the page on which the study is read."""
     address = reverse("studies:study_detail", kwargs={"study_id": study.id})
     return f"{address}?slice={number}" if str(number).isdecimal() else address
+
+
+def _picture(png: bytes) -> HttpResponse:
+    headers = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
+    return HttpResponse(png, content_type="image/png", headers=headers)
 
 
 def _visible_study(doctor: User, study_id: uuid.UUID) -> Study:

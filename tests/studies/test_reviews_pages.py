@@ -452,3 +452,24 @@ def test_a_script_gets_json_and_a_browser_a_page(page: Client, finding: Finding,
         for accepted in ("application/json", "text/html,application/xhtml+xml,*/*;q=0.8", "*/*")
     ]
     assert answers == ["application/json", "text/html; charset=utf-8", "text/html; charset=utf-8"]
+
+
+def test_the_picture_as_judged_leaves_rejected_findings_out_and_shows_what_was_drawn(
+    page: Client, image: Image, finding: Finding, revealed: Any
+) -> None:
+    url = address("image_judged", image_id=image.id)
+
+    def amber_px() -> int:
+        with PillowImage.open(io.BytesIO(page.get(url).content)) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        return int((pixels == (255, 176, 0)).all(axis=2).sum())
+
+    models = amber_px()
+    assert models > 0
+    page.post(of_finding(finding), {"verdict": "rejected"})
+    assert amber_px() == 0
+    page.post(address("image_reviews", image_id=image.id), {"verdict": "added", "outline": drawn()})
+    assert amber_px() > 0
+    page.post(address("image_reviews", image_id=image.id), {"verdict": "added", "diameter_px": "9"})
+    assert page.get(url).status_code == 200, "a finding without a place is left out"
+    assertContains(page.get(address("study_detail", study_id=image.study_id)), "The picture with what counts")
