@@ -7,6 +7,14 @@ WORKDIR /build
 COPY requirements/production.txt .
 RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r production.txt
 
+FROM docker.io/library/node:22-bookworm-slim AS frontend
+WORKDIR /build/frontend
+COPY frontend/package.json frontend/package-lock.json frontend/.npmrc ./
+RUN npm ci --omit=dev
+COPY frontend/build.mjs ./
+COPY frontend/src src
+RUN node build.mjs
+
 FROM docker.io/library/python:3.11-slim-bookworm
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -19,6 +27,7 @@ COPY --from=build /venv /venv
 WORKDIR /app
 COPY manage.py ./
 COPY portal portal
+COPY --from=frontend /build/portal/static/portal/build portal/static/portal/build
 COPY accounts accounts
 COPY studies studies
 COPY reports reports

@@ -6,12 +6,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --python $(BIN)/python --require-hashes
+FRONTEND := frontend/node_modules
+BUNDLE := portal/static/portal/build/reading.js
+NODE := PATH="$(CURDIR)/$(BIN):$$PATH"
+NODE_SUFFICES := node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)'
 REQUIRE_ALL ?=
 PYTEST_ARGS ?= -n auto --maxprocesses=4 --dist loadfile
 export REQUIRE_ALL
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo demo-reset test lint format types train requirements install install-ml install-dev clean
+.PHONY: help demo demo-reset test lint format types train requirements install install-ml install-dev frontend clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,26 +42,48 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.uv
 	@$(UV) -r requirements/dev.txt
 	@touch $@ $(VENV)/.base $(VENV)/.ml
 
+# Node.js 20 or newer with npm: the machine's own, or else the one that comes as a Python package.
+$(VENV)/.node: requirements/node.txt $(VENV)/.uv
+	@if ! { command -v npm && $(NODE_SUFFICES); } >/dev/null 2>&1; then echo "▸ Installing Node.js (about 0.2 GB on disk, once)" && $(UV) -r requirements/node.txt; fi
+	@touch $@
+
+$(FRONTEND)/.serving: frontend/package.json frontend/package-lock.json frontend/.npmrc $(VENV)/.node
+	@echo "▸ Installing the reading page's viewer (about 0.1 GB on disk, once)"
+	@cd frontend && $(NODE) npm ci --omit=dev --silent
+	@touch $@
+
+$(FRONTEND)/.dev: frontend/package.json frontend/package-lock.json frontend/.npmrc $(VENV)/.node
+	@echo "▸ Installing the reading page's viewer and its linter (about 0.1 GB on disk, once)"
+	@cd frontend && $(NODE) npm ci --silent
+	@touch $@ $(FRONTEND)/.serving
+
+$(BUNDLE): $(FRONTEND)/.serving frontend/build.mjs $(wildcard frontend/src/*.js)
+	@$(NODE) node frontend/build.mjs
+
 install: $(VENV)/.base ## install what web and worker need
 install-ml: $(VENV)/.ml ## install what training needs
 install-dev: $(VENV)/.dev ## install what the tests and linters need
 
-demo: $(VENV)/.base ## the demo hospital on http://localhost:8000/ (PORT=… for another port)
+frontend: $(BUNDLE) ## bundle the reading page's scripts
+
+demo: ## the demo hospital on http://localhost:8000/ (PORT=… for another port)
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.base $(BUNDLE)
 	@DJANGO_SETTINGS_MODULE=portal.settings.demo exec $(BIN)/python manage.py demo --port "$(PORT)"
 
 demo-reset: ## throw the demo's data away
 	@rm -rf var/demo
 	@echo "The demo's data is gone; make demo starts over."
 
-test: $(VENV)/.dev ## the whole suite (REQUIRE_ALL=1: a missing tool is a failure)
+test: $(VENV)/.dev $(FRONTEND)/.dev $(BUNDLE) ## the whole suite (REQUIRE_ALL=1: a missing tool is a failure)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev ## style, types, imports, templates
+lint: $(VENV)/.dev $(FRONTEND)/.dev ## style, types, imports, templates, scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/djlint templates --lint --quiet
+	@cd frontend && $(NODE) npm run --silent lint
 	@DJANGO_SETTINGS_MODULE=portal.settings.test $(BIN)/python manage.py makemigrations --check --dry-run
 
 format: $(VENV)/.dev ## format code and templates
@@ -68,8 +94,8 @@ train: $(VENV)/.ml ## train the model (DATA=folder with the data sets)
 	@$(BIN)/python manage.py train $(if $(DATA),--data "$(DATA)")
 
 requirements: $(VENV)/.uv ## compile requirements/*.in to pinned, hashed *.txt
-	@for name in uv dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" requirements/$$name.in -o requirements/$$name.txt; done
+	@for name in uv node dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" requirements/$$name.in -o requirements/$$name.txt; done
 	@for name in ml production base; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## remove the virtual environment and all generated data
-	@rm -rf $(VENV) var
+	@rm -rf $(VENV) $(FRONTEND) portal/static/portal/build var

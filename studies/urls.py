@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from studies.views import claims, files, patients, reviews, studies, worklist
+from studies.views import claims, files, patients, reading, reviews, studies, worklist
 
 app_name = "studies"
 urlpatterns = [
@@ -16,6 +16,8 @@ urlpatterns = [
     path("<uuid:study_id>/status/", studies.study_status, name="study_status"),
     path("<uuid:study_id>/images/", studies.image_add, name="image_add"),
     path("<uuid:study_id>/share/", studies.study_share, name="study_share"),
+    path("<uuid:study_id>/read/", reading.study_read, name="study_read"),
+    path("<uuid:study_id>/read/panel/", reading.study_read_panel, name="study_read_panel"),
     path("<uuid:study_id>/reading.json", reviews.reading, name="reading"),
     path("<uuid:study_id>/first-impression/", reviews.first_impression, name="first_impression"),
     path("findings/<uuid:lesion_id>/reviews/", reviews.finding_reviews, name="finding_reviews"),

@@ -268,6 +268,8 @@ TABLE = [
     Question(name="studies:study_create", method="post", state="empty", answers=nobody_but(DOCTORS, 400)),
     Question(name="studies:study_detail", target=study, answers=READ),
     Question(name="studies:study_status", target=study, answers=READ),
+    Question(name="studies:study_read", target=study, answers=READ),
+    Question(name="studies:study_read_panel", target=study, answers=READ),
     Question(name="studies:image_add", target=study, answers=CHANGE),
     Question(
         name="studies:image_add",

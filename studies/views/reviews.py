@@ -41,7 +41,7 @@ from studies.views.files import send_picture
 def reading(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     """Tell a viewer everything about a study that this doctor may know."""
     doctor = current_user(request)
-    study = _visible_study(doctor, study_id)
+    study = visible_study(doctor, study_id)
     AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=study)
     return JsonResponse(reading_json(study, doctor=doctor))
 
@@ -52,11 +52,11 @@ def reading(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
 def first_impression(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     """Note what the doctor thinks of the study; from then on the software's answer is shown to them."""
     doctor = current_user(request)
-    study = _visible_study(doctor, study_id)
+    study = visible_study(doctor, study_id)
     stored = study.first_impressions.filter(doctor=doctor).first()
     if request.method != "POST":
         if stored is not None:
-            return redirect(reading_address(study))
+            return redirect(reading_address(request, study=study))
         return _first_impression_page(request, study=study, form=FirstImpressionForm())
     form = FirstImpressionForm(request.POST)
     if not form.is_valid():
@@ -76,7 +76,7 @@ def first_impression(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseB
     if wants_json(request):
         return JsonResponse({"first_impression": first_impression_json(noted)})
     messages.success(request, _("Your first impression is noted. What the software says is shown now."))
-    return redirect(reading_address(study, number=request.POST.get("slice", "")))
+    return redirect(reading_address(request, study=study, number=request.POST.get("slice", "")))
 
 
 @never_cache
@@ -182,9 +182,11 @@ def wants_json(request: HttpRequest) -> bool:
     return request.get_preferred_type(["text/html", "application/json"]) == "application/json"
 
 
-def reading_address(study: Study, *, number: str | int = "") -> str:
-    """Return the address of the page on which the study is read."""
-    address = reverse("studies:study_detail", kwargs={"study_id": study.id})
+def reading_address(request: HttpRequest, *, study: Study, number: str | int = "") -> str:
+    """Return the address of the page that the doctor judged from: the reading page, or the study's own."""
+    is_reading = "read" in (request.POST.get("back"), request.GET.get("back"))
+    name = "studies:study_read" if is_reading else "studies:study_detail"
+    address = reverse(name, kwargs={"study_id": study.id})
     return f"{address}?slice={number}" if str(number).isdecimal() else address
 
 
@@ -193,7 +195,8 @@ def _picture(png: bytes) -> HttpResponse:
     return HttpResponse(png, content_type="image/png", headers=headers)
 
 
-def _visible_study(doctor: User, study_id: uuid.UUID) -> Study:
+def visible_study(doctor: User, study_id: uuid.UUID) -> Study:
+    """Return a study with its patient and hospital; what this doctor may not see does not exist."""
     visible = Study.objects.visible_to(doctor).select_related("patient__hospital", "created_by")
     return get_object_or_404(visible, id=study_id)
 
@@ -238,7 +241,7 @@ def _finding_stored(request: HttpRequest, *, review: FindingReview, image: Image
     if wants_json(request):
         return JsonResponse({"review": finding_review_json(review)})
     messages.success(request, _("Your judgement is stored beside the software's answer."))
-    return redirect(reading_address(image.study, number=image.number))
+    return redirect(reading_address(request, study=image.study, number=image.number))
 
 
 def _finding_conflict(
@@ -323,7 +326,7 @@ def _judge_slice(request: HttpRequest, *, image: Image, doctor: User) -> HttpRes
     if wants_json(request):
         return JsonResponse({"image_review": image_review_json(review)})
     messages.success(request, _("Your judgement is stored beside the software's answer."))
-    return redirect(reading_address(image.study, number=image.number))
+    return redirect(reading_address(request, study=image.study, number=image.number))
 
 
 def _image_page(
