@@ -7,6 +7,7 @@ explanation are made from that JSON alone, so they stay as they were signed what
 import dataclasses
 import hashlib
 import json
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -16,13 +17,16 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from reports.comparison import Examination, compare
 from studies.model_card import Figure, ModelPart, describe_model
 from studies.models import Analysis, Finding, Image, Study
 
 if TYPE_CHECKING:
     from reports.models import Report
 
-FORMAT = 1
+# 1: one report a study. 2: versions and the comparison with earlier examinations. Both are read, the newest is written.
+FORMAT = 2
+READABLE_FORMATS = (1, 2)
 NOTICE = gettext_lazy("Decision support, not a diagnosis; not a medical device.")
 
 
@@ -138,8 +142,53 @@ class SignaturePart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AmendmentPart:
+    """Which signed version this one replaces, and why."""
+
+    reason: str
+    replaces_report_id: str
+    replaces_sha256: str
+    replaces_signer: str
+    replaces_signed_at_text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddendumContent:
+    """Everything an addendum says. ``to_json`` and ``from_json`` are each other's inverse."""
+
+    addendum_id: str
+    number: int
+    report_id: str
+    report_sha256: str
+    hospital_name: str
+    patient: PatientPart
+    study_date: date
+    report_signed_at_text: str
+    text: str
+    signature: SignaturePart
+    notice: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content as plain JSON values; times and dates in ISO 8601."""
+        return {"format": FORMAT} | _plain(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "AddendumContent":
+        """Read a frozen content back. Raises ``ValueError`` for a format that this version does not know."""
+        values = _known_format(value)
+        return cls(
+            **values
+            | {
+                "patient": _patient_from_json(values["patient"]),
+                "study_date": date.fromisoformat(values["study_date"]),
+                "signature": _signature_from_json(values["signature"]),
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportContent:
-    """Everything a report says. ``to_json`` and ``from_json`` are each other's inverse."""
+    """Everything a report says. ``to_json`` and ``from_json`` are each other's inverse, for the format last written."""
 
     report_id: str
     hospital: HospitalPart
@@ -151,6 +200,9 @@ class ReportContent:
     impression: str
     signature: SignaturePart | None
     notice: str
+    version: int = 1
+    amendment: AmendmentPart | None = None
+    examinations: tuple[Examination, ...] = ()
 
     @property
     def analysed_slices(self) -> tuple[SlicePart, ...]:
@@ -194,9 +246,12 @@ class ReportContent:
 
     @property
     def evidence(self) -> str:
-        """Name the analyses that this content rests on, so that a signature is given to what was on the page."""
-        ids = sorted(slice_.analysis.id for slice_ in self.slices if slice_.analysis is not None)
-        return hashlib.sha256(",".join([*ids, str(len(self.slices))]).encode()).hexdigest()
+        """Name the figures that this content rests on, so that a signature is given to what was on the page."""
+        analyses = [
+            dataclasses.replace(slice_.analysis, overlay_sha256="") if slice_.analysis is not None else None
+            for slice_ in self.slices
+        ]
+        return content_sha256({"analyses": _plain(analyses), "examinations": _plain(self.examinations)})
 
     def slice_of(self, number: int) -> SlicePart | None:
         """Return the slice with this number, if there is one."""
@@ -209,27 +264,25 @@ class ReportContent:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "ReportContent":
         """Read a frozen content back. Raises ``ValueError`` for a format that this version does not know."""
-        if value.get("format") != FORMAT:
-            raise ValueError(f"Unknown format of a report's content. Received: format={value.get('format')!r}.")
-        signature = value["signature"]
+        values = _known_format(value)
+        amendment = values.get("amendment")
         return cls(
-            report_id=value["report_id"],
-            hospital=HospitalPart(**value["hospital"]),
-            patient=PatientPart(
-                **value["patient"] | {"birth_date": date.fromisoformat(value["patient"]["birth_date"])}
-            ),
-            study=StudyPart(**value["study"] | {"study_date": date.fromisoformat(value["study"]["study_date"])}),
-            slices=tuple(_slice_from_json(part) for part in value["slices"]),
-            models=tuple(
-                ModelPart(**part | {"figures": tuple(Figure(**figure) for figure in part["figures"])})
-                for part in value["models"]
-            ),
-            findings_text=value["findings_text"],
-            impression=value["impression"],
-            signature=SignaturePart(**signature | {"at": datetime.fromisoformat(signature["at"])})
-            if signature
-            else None,
-            notice=value["notice"],
+            **values
+            | {
+                "hospital": HospitalPart(**values["hospital"]),
+                "patient": _patient_from_json(values["patient"]),
+                "study": StudyPart(
+                    **values["study"] | {"study_date": date.fromisoformat(values["study"]["study_date"])}
+                ),
+                "slices": tuple(_slice_from_json(part) for part in values["slices"]),
+                "models": tuple(
+                    ModelPart(**part | {"figures": tuple(Figure(**figure) for figure in part["figures"])})
+                    for part in values["models"]
+                ),
+                "signature": _signature_from_json(values["signature"]) if values["signature"] else None,
+                "amendment": AmendmentPart(**amendment) if amendment else None,
+                "examinations": tuple(Examination.from_json(part) for part in values.get("examinations", ())),
+            }
         )
 
 
@@ -259,8 +312,11 @@ def percent(probability: float) -> str:
     return f"{round(probability * 100)}%"
 
 
-def collect_content(report: "Report", *, signature: SignaturePart | None = None) -> ReportContent:
-    """Read everything that the report says at this moment, from the newest successful analysis of each slice."""
+def collect_content(report: "Report", *, reader: Any = None, signature: SignaturePart | None = None) -> ReportContent:
+    """Read everything that the report says at this moment, from the newest successful analysis of each slice.
+
+    The comparison takes in those earlier examinations that ``reader`` may see; without a reader there is none.
+    """
     study = report.study
     patient = study.patient
     hospital = patient.hospital
@@ -290,6 +346,41 @@ def collect_content(report: "Report", *, signature: SignaturePart | None = None)
         impression=report.impression,
         signature=signature,
         notice=str(NOTICE),
+        version=report.version,
+        amendment=_amendment_part(report),
+        examinations=compare(study, reader=reader),
+    )
+
+
+def collect_addendum(report: "Report", *, text: str, number: int, signature: SignaturePart) -> AddendumContent:
+    """Put an addendum together: the text, and which report it belongs to, in that report's own frozen words."""
+    content = report.content
+    return AddendumContent(
+        addendum_id=str(uuid.uuid4()),
+        number=number,
+        report_id=str(report.id),
+        report_sha256=report.content_sha256,
+        hospital_name=content.hospital.name,
+        patient=content.patient,
+        study_date=content.study.study_date,
+        report_signed_at_text=content.signature.at_text if content.signature else "",
+        text=text,
+        signature=signature,
+        notice=str(NOTICE),
+    )
+
+
+def _amendment_part(report: "Report") -> AmendmentPart | None:
+    replaced = report.amends
+    if replaced is None:
+        return None
+    signature = replaced.content.signature
+    return AmendmentPart(
+        reason=report.amendment_reason,
+        replaces_report_id=str(replaced.id),
+        replaces_sha256=replaced.content_sha256,
+        replaces_signer=signature.name if signature else "",
+        replaces_signed_at_text=signature.at_text if signature else "",
     )
 
 
@@ -376,6 +467,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [_plain(item) for item in value]
     return value
+
+
+def _known_format(value: Mapping[str, Any]) -> dict[str, Any]:
+    if value.get("format") not in READABLE_FORMATS:
+        raise ValueError(f"Unknown format of a signed content. Received: format={value.get('format')!r}.")
+    return {name: part for name, part in value.items() if name != "format"}
+
+
+def _patient_from_json(value: dict[str, Any]) -> PatientPart:
+    return PatientPart(**value | {"birth_date": date.fromisoformat(value["birth_date"])})
+
+
+def _signature_from_json(value: dict[str, Any]) -> SignaturePart:
+    return SignaturePart(**value | {"at": datetime.fromisoformat(value["at"])})
 
 
 def _slice_from_json(value: dict[str, Any]) -> SlicePart:

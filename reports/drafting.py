@@ -2,10 +2,12 @@
 
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.models import User
+from reports.comparison import compare, comparison_sentence
 from reports.content import (
     AnalysisPart,
     FindingPart,
@@ -16,7 +18,8 @@ from reports.content import (
     percent,
 )
 from reports.errors import FirstImpressionMissingError, NothingToReportError, ReportExistsError
-from reports.models import Report
+from reports.models import Report, ReportTemplate
+from reports.text import DraftText
 from studies.model_card import describe_model
 from studies.models import Study
 
@@ -25,8 +28,8 @@ from studies.models import Study
 UNDECIDED_LEAD = 0.15
 
 
-def draft_report(study: Study, *, by: User) -> Report:
-    """Write and store the draft of the study's one report.
+def draft_report(study: Study, *, by: User, template: ReportTemplate | None = None) -> Report:
+    """Write and store the draft of the study's first report, in the words of a template where one is given.
 
     Raises ``PermissionDenied`` unless ``by`` is an approved doctor, ``ReportExistsError`` if there is a report already,
     ``FirstImpressionMissingError`` while the software's answer is hidden from ``by``, ``NothingToReportError`` while no
@@ -53,14 +56,41 @@ def draft_report(study: Study, *, by: User) -> Report:
                 "Please wait until one is done, or start it again if it failed."
             )
         )
-    findings_text = findings_prose(study, slices=slices)
-    impression = impression_prose(slices)
+    if template is not None:
+        text = template_text(template, study=study, by=by)
+    else:
+        written = [findings_prose(study, slices=slices), comparison_sentence(compare(study, reader=by))]
+        text = DraftText(findings_text="\n\n".join(filter(None, written)), impression=impression_prose(slices))
     try:
         with transaction.atomic():
-            return Report.objects.create(study=study, created_by=by, findings_text=findings_text, impression=impression)
+            return Report.objects.create(
+                study=study, created_by=by, findings_text=text.findings_text, impression=text.impression
+            )
     except IntegrityError as error:
         # Two doctors asked at the same moment: the database let one through.
         raise exists from error
+
+
+def template_text(template: ReportTemplate, *, study: Study, by: User) -> DraftText:
+    """Return a template's text for one study, with every placeholder replaced."""
+    slices = collect_slices(study)
+    comparison = comparison_sentence(compare(study, reader=by))
+    is_analysed = any(slice_.analysis is not None for slice_ in slices)
+    patient = study.patient
+    return template.filled(
+        {
+            "patient": patient.full_name,
+            "birth_date": date_format(patient.birth_date, "j F Y"),
+            "record_number": patient.record_number,
+            "study_date": date_format(study.study_date, "j F Y"),
+            "clinical_question": study.clinical_question,
+            "slices": str(len(slices)),
+            "measurements": findings_prose(study, slices=slices),
+            "summary": impression_prose(slices) if is_analysed else "",
+            "comparison": comparison or _("No earlier examination to compare with."),
+            "doctor": by.get_full_name(),
+        }
+    )
 
 
 def findings_prose(study: Study, *, slices: tuple[SlicePart, ...]) -> str:

@@ -13,6 +13,10 @@ class StaleDraftError(ReportsError):
     """Somebody else has changed the draft since it was opened; nothing was overwritten."""
 
 
+class UnreadReportError(ReportsError):
+    """Somebody was to sign a text that they have not had on the screen."""
+
+
 class NothingToReportError(ReportsError):
     """A report was asked for before any analysis of the study had an answer."""
 

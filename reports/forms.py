@@ -7,6 +7,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from reports.models import Report
+from reports.text import DraftText
 
 # What a letter can print; more is a slip of the keyboard or of the clipboard.
 MAX_LINES = 500
@@ -48,13 +49,26 @@ class DraftForm(forms.ModelForm):
         # Shown as wanted, although ``ImpressionField`` lets an empty one be saved.
         self.fields["impression"].required = True
 
+    @classmethod
+    def of(cls, report: Report, *, text: DraftText | None = None) -> "DraftForm":
+        """Return the form of a draft as it is stored, or with another text that is not stored yet."""
+        shown = text or report.text
+        initial = {"findings_text": shown.findings_text, "impression": shown.impression, "revision": report.revision}
+        return cls(initial=initial)
+
+    @property
+    def text(self) -> DraftText:
+        """The text of a valid form."""
+        data = self.cleaned_data
+        return DraftText(findings_text=data["findings_text"], impression=data["impression"])
+
     def clean_findings_text(self) -> str:
         """Return the text as it is stored."""
-        return _plain_text(self.cleaned_data["findings_text"])
+        return plain_text(self.cleaned_data["findings_text"])
 
     def clean_impression(self) -> str:
         """Return the text as it is stored."""
-        return _plain_text(self.cleaned_data["impression"])
+        return plain_text(self.cleaned_data["impression"])
 
 
 class SignForm(forms.Form):
@@ -68,7 +82,45 @@ class SignForm(forms.Form):
     )
 
 
-def _plain_text(text: str) -> str:
+class AddendumForm(forms.Form):
+    """A remark to be added to a signed report, and the explicit signature under it."""
+
+    use_required_attribute = False
+    text = forms.CharField(
+        label=_("Addendum"),
+        max_length=5000,
+        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "true"}),
+        help_text=_("What is to be added. The report above stays as it was signed."),
+        error_messages={"required": _("Please write what is to be added.")},
+    )
+    is_confirmed = forms.BooleanField(
+        label=_("I have read the report and this addendum, and I sign the addendum."),
+        error_messages={"required": _("Please tick the box to confirm that you have read what you sign.")},
+    )
+
+    def clean_text(self) -> str:
+        """Return the text as it is stored."""
+        return plain_text(self.cleaned_data["text"])
+
+
+class AmendForm(forms.Form):
+    """Why a signed report is amended."""
+
+    use_required_attribute = False
+    reason = forms.CharField(
+        label=_("What is corrected, and why"),
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "true"}),
+        help_text=_("Printed on the amended report; colleagues and the patient read it."),
+        error_messages={"required": _("Please say what is corrected and why.")},
+    )
+
+    def clean_reason(self) -> str:
+        """Return the reason as it is stored."""
+        return plain_text(self.cleaned_data["reason"])
+
+
+def plain_text(text: str) -> str:
     """Return the text with one kind of line end and without control characters, so that equal texts are equal."""
     unified = text.replace("\r\n", "\n").replace("\r", "\n")
     if unified.count("\n") >= MAX_LINES:

@@ -9,13 +9,13 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 
 from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 from PIL import Image as PillowImage
 
-from reports.content import ReportContent, SlicePart
+from reports.content import AddendumContent, ReportContent, SlicePart
 from reports.errors import PdfError
 from studies.models import Analysis, Image
 
@@ -96,23 +96,12 @@ def render_pdf(content: ReportContent, *, pictures: Mapping[int, Pictures]) -> b
     The renderer gets its fonts and these pictures under keys of ours; any other address, of the network or of a file,
     is refused. Raises ``PdfError`` if the PDF cannot be made.
     """
-    # Half a second of imports that only the one request in a thousand needs which signs a report.
-    from reportlab import rl_config
-    from reportlab.platypus.doctemplate import LayoutError
-    from xhtml2pdf import pisa
-    from xhtml2pdf.config.resources import RenderLimitError, ResourceAccessPolicy
-
     if content.signature is None:
         raise ValueError("Only a signed content is printed. Received: signature=None.")
-    sources = {key: _data_uri(_font(name), kind="font/ttf") for key, name in FONTS.items()}
+    sources: dict[str, str] = {}
     for number, pair in pictures.items():
         sources[f"picture:{number}:plain"] = _data_uri(_shrunk(pair.plain), kind="image/png")
         sources[f"picture:{number}:outlined"] = _data_uri(_shrunk(pair.outlined), kind="image/png")
-
-    def resolve(uri: str, _relative_to: str | None) -> str:
-        if uri not in sources:
-            raise PdfError("The report asks for a picture that is not its own, so no PDF was made.")
-        return sources[uri]
 
     html = render_to_string(
         "reports/pdf.html",
@@ -121,10 +110,34 @@ def render_pdf(content: ReportContent, *, pictures: Mapping[int, Pictures]) -> b
             "clinical_question": _lines(content.study.clinical_question),
             "findings": _lines(content.findings_text) or ["\u2013"],
             "impression": _lines(content.impression),
+            "amendment_reason": _lines(content.amendment.reason) if content.amendment else [],
             "pictured": [slice_ for slice_ in pictured_slices(content) if slice_.number in pictures],
             "is_shortened": len(content.analysed_slices) > len(pictures),
         },
     )
+    return _print(html, sources=sources, signed_at=content.signature.at, name=content.report_id)
+
+
+def render_addendum(content: AddendumContent) -> bytes:
+    """Return the page (A4) of a signed addendum. Raises ``PdfError`` if it cannot be made."""
+    html = render_to_string("reports/addendum_pdf.html", {"content": content, "text": _lines(content.text)})
+    return _print(html, sources={}, signed_at=content.signature.at, name=content.addendum_id)
+
+
+def _print(html: str, *, sources: Mapping[str, str], signed_at: datetime, name: str) -> bytes:
+    # Half a second of imports that only the one request in a thousand needs which signs a report.
+    from reportlab import rl_config
+    from reportlab.platypus.doctemplate import LayoutError
+    from xhtml2pdf import pisa
+    from xhtml2pdf.config.resources import RenderLimitError, ResourceAccessPolicy
+
+    known = {key: _data_uri(_font(font), kind="font/ttf") for key, font in FONTS.items()} | dict(sources)
+
+    def resolve(uri: str, _relative_to: str | None) -> str:
+        if uri not in known:
+            raise PdfError("The report asks for a picture that is not its own, so no PDF was made.")
+        return known[uri]
+
     target = io.BytesIO()
     failure = PdfError(
         _("The PDF could not be made, so nothing was signed. Please shorten the text, or tell your administrator.")
@@ -144,15 +157,14 @@ def render_pdf(content: ReportContent, *, pictures: Mapping[int, Pictures]) -> b
             )
         except (LayoutError, RenderLimitError) as error:
             # Neither the message nor the chain is passed on: both quote the text.
-            logger.error("The PDF of report %s was given up: %s.", content.report_id, type(error).__name__)
+            logger.error("The PDF of report %s was given up: %s.", name, type(error).__name__)
             raise failure from None
     pdf = target.getvalue()
     if status.err or not pdf.startswith(b"%PDF-"):
-        logger.error("The PDF of report %s failed with %d errors.", content.report_id, status.err)
+        logger.error("The PDF of report %s failed with %d errors.", name, status.err)
         raise failure
     # Of equal length, so that the file's table of offsets stays right.
-    created_at = content.signature.at.astimezone(UTC)
-    return pdf.replace(CREATION_DATE, created_at.strftime("(D:%Y%m%d%H%M%S+00'00')").encode())
+    return pdf.replace(CREATION_DATE, signed_at.astimezone(UTC).strftime("(D:%Y%m%d%H%M%S+00'00')").encode())
 
 
 def unprintable_characters(text: str) -> str:

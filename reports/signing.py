@@ -1,4 +1,4 @@
-"""The two acts that cannot be taken back: a doctor signs a report, and releases it to the patient."""
+"""The acts that cannot be taken back: a doctor signs a report, releases it to the patient, adds a signed remark."""
 
 import logging
 import smtplib
@@ -13,10 +13,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from reports.content import collect_content
+from reports.content import collect_addendum, collect_content
 from reports.errors import InvalidTransitionError, StaleDraftError
-from reports.models import Report
-from reports.pdf import read_pictures, render_pdf
+from reports.models import Addendum, Report
+from reports.pdf import read_pictures, render_addendum, render_pdf
 from reports.permissions import grant_release
 from studies.models import Analysis
 
@@ -35,8 +35,9 @@ def sign_report(report: Report, *, by: User, revision: int, evidence: str) -> No
     """Freeze the report as the doctor has read it: content, hash and PDF.
 
     ``revision`` and ``evidence`` (``ReportContent.evidence``) name the text and the analyses that were on the page.
-    Raises ``PermissionDenied``, ``InvalidTransitionError``, ``StaleDraftError`` as ``Report.sign`` does, the last one
-    also if another analysis has become the newest; ``PdfError`` if the PDF cannot be made. Nothing is stored then.
+    Raises ``PermissionDenied``, ``InvalidTransitionError``, ``UnreadReportError``, ``StaleDraftError`` as
+    ``Report.sign`` does, the last one also if another analysis has become the newest; ``PdfError`` if the PDF cannot
+    be made. Nothing is stored then.
     """
     report.refresh_from_db()
     if not report.can_be_changed_by(by):
@@ -46,7 +47,7 @@ def sign_report(report: Report, *, by: User, revision: int, evidence: str) -> No
         raise InvalidTransitionError(
             _("A slice of this study is still being analysed. Please wait until it is done, then read and sign.")
         )
-    content = collect_content(report, signature=report.signature_of(by, at=timezone.now()))
+    content = collect_content(report, reader=by, signature=report.signature_of(by, at=timezone.now()))
     if content.evidence != evidence:
         raise StaleDraftError(
             _("A slice was analysed again since you read this. Please look at the new pictures and figures, then sign.")
@@ -71,6 +72,29 @@ def release_report(report: Report, *, by: User, link: str) -> Release:
     reader = report.study.patient.user
     is_notified = has_reader and reader is not None and _notify(reader, link=link)
     return Release(has_reader=has_reader, is_notified=is_notified)
+
+
+def sign_addendum(report: Report, *, by: User, text: str, link: str) -> Addendum:
+    """Add a signed remark to a signed report; the patient of a released one can read it at once and is told by e-mail.
+
+    Raises ``PermissionDenied`` unless ``by`` may work on the study, ``InvalidTransitionError`` unless the report is
+    signed and in force, ``PdfError`` if the page cannot be made. Nothing is stored then.
+    """
+    if not report.can_be_changed_by(by):
+        raise PermissionDenied("Only a doctor who may work on the study can add to its report.")
+    if not report.can_be_supplemented:
+        raise InvalidTransitionError(
+            _("Only a signed report that is in force can get an addendum. Please open its newest version.")
+        )
+    content = collect_addendum(
+        report, text=text, number=report.addenda.count() + 1, signature=report.signature_of(by, at=timezone.now())
+    )
+    addendum = Addendum.sign(report, by=by, content=content, pdf=render_addendum(content))
+    logger.info("Report %s got its addendum %d.", report.id, addendum.number)
+    reader = report.study.patient.user
+    if report.state == Report.State.RELEASED and reader is not None:
+        _notify(reader, link=link)
+    return addendum
 
 
 def _notify(reader: User, *, link: str) -> bool:

@@ -2,18 +2,21 @@
 
 from django.urls import path
 
-from reports import views
+from reports.views import drafts, files, lists, signing
 
 app_name = "reports"
 urlpatterns = [
-    path("", views.report_list, name="report_list"),
-    path("mine/", views.my_reports, name="my_reports"),
-    path("mine/<uuid:report_id>/", views.my_report, name="my_report"),
-    path("study/<uuid:study_id>/draft/", views.report_create, name="report_create"),
-    path("<uuid:report_id>/", views.report_detail, name="report_detail"),
-    path("<uuid:report_id>/sign/", views.report_sign, name="report_sign"),
-    path("<uuid:report_id>/release/", views.report_release, name="report_release"),
-    path("<uuid:report_id>/report.pdf", views.report_pdf, name="report_pdf"),
-    path("<uuid:report_id>/slices/<int:number>.png", views.report_slice, name="report_slice"),
-    path("<uuid:report_id>/overlays/<int:number>.png", views.report_overlay, name="report_overlay"),
+    path("", lists.report_list, name="report_list"),
+    path("mine/", lists.my_reports, name="my_reports"),
+    path("mine/<uuid:report_id>/", lists.my_report, name="my_report"),
+    path("study/<uuid:study_id>/draft/", drafts.report_create, name="report_create"),
+    path("<uuid:report_id>/", drafts.report_detail, name="report_detail"),
+    path("<uuid:report_id>/state.json", drafts.report_state, name="report_state"),
+    path("<uuid:report_id>/sign/", signing.report_sign, name="report_sign"),
+    path("<uuid:report_id>/release/", signing.report_release, name="report_release"),
+    path("<uuid:report_id>/addendum/", signing.report_addendum, name="report_addendum"),
+    path("<uuid:report_id>/amend/", signing.report_amend, name="report_amend"),
+    path("<uuid:report_id>/report.pdf", files.report_pdf, name="report_pdf"),
+    path("<uuid:report_id>/slices/<int:number>.png", files.report_slice, name="report_slice"),
+    path("<uuid:report_id>/overlays/<int:number>.png", files.report_overlay, name="report_overlay"),
 ]

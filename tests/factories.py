@@ -15,7 +15,7 @@ from accounts.models import Hospital, Role, User
 from ml.inference import AnalysisResult, FindingResult
 from ml.runtime import Thresholds
 from reports.drafting import draft_report
-from reports.models import Report
+from reports.models import Opening, Report
 from reports.signing import release_report, sign_report
 from studies.models import Analysis, FirstImpression, Image, Patient, Study
 from studies.permissions import grant_patient, grant_study
@@ -253,7 +253,9 @@ class ReportFactory(factory.django.DjangoModelFactory):
         report: Report = super().create(result=result, **kwargs)
         doctor = report.created_by
         if is_signed or is_released:
-            sign_report(report, by=doctor, revision=report.revision, evidence=report.content.evidence)
+            Opening.objects.note(report, doctor=doctor)
+            evidence = report.content_for(doctor).evidence
+            sign_report(report, by=doctor, revision=report.revision, evidence=evidence)
         if is_released:
             release_report(report, by=doctor, link="https://portal.example.org/reports/mine/")
         return report

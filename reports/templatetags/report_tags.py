@@ -2,12 +2,16 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django import template
 
+from accounts.models import User
 from reports import content
-from reports.models import Report
+from reports.forms import DraftForm
+from reports.keeping import author_token
+from reports.models import Opening, Report, ReportTemplate
 from studies.models import Analysis, Study
 
 register = template.Library()
@@ -33,8 +37,38 @@ def value_of(values: Mapping[str, Any], name: str) -> Any:
 
 @register.simple_tag
 def report_of(study: Study) -> Report | None:
-    """Return the study's report, if there is one."""
-    return Report.objects.filter(study=study).first()
+    """Return the newest version of the study's report, if there is one."""
+    return Report.objects.newest_of(study)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Editor:
+    """What the editor of a draft shows besides the report."""
+
+    form: DraftForm
+    author_token: str
+    others: list[str]
+    templates: list[ReportTemplate]
+
+
+@register.simple_tag(takes_context=True)
+def editor_of(context: template.Context, report: Report | None, form: DraftForm | None = None) -> Editor | None:
+    """Return the editor of a draft for whoever looks at the page; None if they may not change it, or nobody may."""
+    request = context.get("request")
+    if not report or request is None or not report.can_be_edited or not report.can_be_changed_by(request.user):
+        return None
+    return Editor(
+        form=form or DraftForm.of(report),
+        author_token=author_token(report, author=request.user),
+        others=Opening.objects.others_at(report, than=request.user),
+        templates=list(ReportTemplate.objects.usable_by(request.user)),
+    )
+
+
+@register.simple_tag
+def templates_for(user: User) -> list[ReportTemplate]:
+    """Return the templates that a doctor may choose."""
+    return list(ReportTemplate.objects.usable_by(user))
 
 
 @register.simple_tag

@@ -12,7 +12,7 @@ from django.utils import timezone
 from reports import signing
 from reports.content import ReportContent
 from reports.errors import InvalidTransitionError, PdfError, StaleDraftError
-from reports.models import Report, ReportUserObjectPermission
+from reports.models import Opening, Report, ReportUserObjectPermission
 from reports.permissions import grant_release, grant_released_reports
 from reports.signing import release_report, sign_report
 from studies.models import Analysis, Image
@@ -33,6 +33,7 @@ LINK = "https://portal.example.org/reports/mine/"
 
 
 def sign(report: Report, *, by, **changes):
+    Opening.objects.note(report, doctor=by)
     values = {"revision": report.revision, "evidence": report.content.evidence} | changes
     sign_report(report, by=by, **values)
 
@@ -159,6 +160,8 @@ def test_of_two_signatures_the_second_gets_a_sentence_and_leaves_no_file(draft, 
     grant_study(draft.study, to=colleague, can_change=True)
     render, revision, evidence = signing.render_pdf, draft.revision, draft.content.evidence
     stored_before = stored_files(Path(settings.MEDIA_ROOT))
+    for person in (doctor, colleague):
+        Opening.objects.note(draft, doctor=person)
 
     def the_colleague_is_faster(*args, **kwargs):
         monkeypatch.setattr(signing, "render_pdf", render)
@@ -177,6 +180,7 @@ def test_of_two_signatures_the_second_gets_a_sentence_and_leaves_no_file(draft, 
 def test_a_draft_that_changes_while_the_pdf_is_made_is_not_signed(draft, doctor, settings, monkeypatch):
     render, revision, evidence = signing.render_pdf, draft.revision, draft.content.evidence
     stored_before = stored_files(Path(settings.MEDIA_ROOT))
+    Opening.objects.note(draft, doctor=doctor)
 
     def somebody_types(*args, **kwargs):
         Report.objects.get().edit(by=doctor, revision=revision, findings_text="Typed.", impression="Typed.")
@@ -192,7 +196,7 @@ def test_a_draft_that_changes_while_the_pdf_is_made_is_not_signed(draft, doctor,
 def test_a_failing_database_leaves_no_file(draft, doctor, settings, monkeypatch):
     stored_before = stored_files(Path(settings.MEDIA_ROOT))
     evidence = draft.content.evidence
-    monkeypatch.setattr("reports.models.content_sha256", lambda _: "")
+    monkeypatch.setattr("reports.models.report.content_sha256", lambda _: "")
     with pytest.raises(IntegrityError), transaction.atomic():
         sign(draft, by=doctor, evidence=evidence)
     assert stored_files(Path(settings.MEDIA_ROOT)) == stored_before
@@ -215,6 +219,8 @@ def test_two_doctors_in_two_threads_make_one_signature(draft, doctor, settings):
     colleague = DoctorFactory(hospital=doctor.hospital)
     grant_study(draft.study, to=colleague, can_change=True)
     revision, evidence = draft.revision, draft.content.evidence
+    for person in (doctor, colleague):
+        Opening.objects.note(draft, doctor=person)
     sentences, start = [], threading.Barrier(2)
 
     def try_it(person):
@@ -386,8 +392,8 @@ def test_a_draft_has_no_pdf(draft):
 
 
 def test_an_unknown_format_of_content_is_refused(signed):
-    with pytest.raises(ValueError, match="format=2"):
-        ReportContent.from_json(signed.signed_content | {"format": 2})
+    with pytest.raises(ValueError, match="format=3"):
+        ReportContent.from_json(signed.signed_content | {"format": 3})
 
 
 def test_content_survives_the_database_unchanged(signed):

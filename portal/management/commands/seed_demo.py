@@ -12,9 +12,8 @@ from django.utils import timezone
 
 from accounts.models import Hospital, Role, User
 from accounts.roles import apply_role
-from reports.content import collect_content
 from reports.drafting import draft_report
-from reports.models import Report
+from reports.models import Opening, Report
 from reports.permissions import grant_release
 from reports.signing import sign_report
 from studies.intake import NewPatient, Upload, submit_study
@@ -234,7 +233,9 @@ class Command(BaseCommand):
                 impression=case.impression,
             )
         if case.stage in ("signed", "released") and report.can_be_signed:
-            sign_report(report, by=doctor, revision=report.revision, evidence=collect_content(report).evidence)
+            Opening.objects.note(report, doctor=doctor)
+            evidence = report.content_for(doctor).evidence
+            sign_report(report, by=doctor, revision=report.revision, evidence=evidence)
             is_changed = True
         if case.stage == "released" and report.can_be_released:
             # Without the notice by e-mail: nobody has asked for this release.

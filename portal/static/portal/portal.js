@@ -2,18 +2,12 @@
 "use strict";
 
 // A part of a page that asks for news after the session has ended gets the log-in page as its answer. Show that page
-// as a page, with the way back, instead of a form squeezed into the corner that asked. A form with typed text stays:
-// leaving it would lose the text, so it says what to do.
+// as a page, with the way back, instead of a form squeezed into the corner that asked.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const answeredBy = event.detail.xhr.responseURL;
   const loginPath = document.body.dataset.loginPath;
   if (answeredBy && loginPath && new URL(answeredBy).pathname === loginPath) {
     event.detail.shouldSwap = false;
-    const notice = event.detail.requestConfig.elt.querySelector("[data-logged-out]");
-    if (notice) {
-      notice.hidden = false;
-      return;
-    }
     window.location.assign(`${loginPath}?next=${encodeURIComponent(window.location.pathname)}`);
   }
 });
@@ -31,10 +25,13 @@ document.addEventListener("htmx:configRequest", (event) => {
     event.detail.parameters.csrfmiddlewaretoken = freshToken() || event.detail.parameters.csrfmiddlewaretoken;
   }
 });
-document.addEventListener("htmx:beforeSwap", (event) => {
-  const notice = event.detail.requestConfig.elt.querySelector("[data-logged-out]");
-  if (notice && event.detail.shouldSwap) {
-    notice.hidden = true;
+// Who logs out leaves nothing typed behind for the next person at this computer (editor.js keeps unsaved texts).
+document.addEventListener("submit", (event) => {
+  if (new URL(event.target.action).pathname === document.body.dataset.logoutPath) {
+    const mine = `ira-draft:${document.body.dataset.user}:`;
+    Object.keys(localStorage)
+      .filter((key) => key.startsWith(mine))
+      .forEach((key) => localStorage.removeItem(key));
   }
 });
 

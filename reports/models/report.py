@@ -1,8 +1,10 @@
-"""The report on one study: a draft that a doctor edits, a signed text that nobody changes, a release to the patient."""
+"""The report on one study: a draft that a doctor edits, a signed text that nobody changes, a release to the patient.
+
+A signed report is corrected by another one, its amendment, which is a row of its own; a remark is added by an addendum.
+"""
 
 import hashlib
 import uuid
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -10,32 +12,16 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.core.files.base import ContentFile
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from guardian.models import UserObjectPermissionBase
 
 from reports.content import ReportContent, SignaturePart, collect_content, content_sha256
-from reports.errors import InvalidTransitionError, PdfError, StaleDraftError
-from studies.models import AllowedPermissionsMixin, Study
-
-
-def report_pdf_path(instance: models.Model, filename: str) -> str:
-    """Name the stored PDF of a signed report."""
-    name = uuid.uuid4()
-    return f"reports/{name.hex[:2]}/{name}.pdf"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verification:
-    """What checking a signed report against its hashes found: full sentences, none if all is well."""
-
-    problems: tuple[str, ...]
-
-    @property
-    def is_intact(self) -> bool:
-        """Whether content and PDF are those that were signed."""
-        return not self.problems
+from reports.errors import InvalidTransitionError, PdfError, StaleDraftError, UnreadReportError
+from reports.models.frozen import Verification, read_frozen_pdf, report_pdf_path
+from reports.models.grant import ReportUserObjectPermission
+from reports.text import DraftText
+from studies.models import Study
 
 
 class ReportQuerySet(models.QuerySet["Report"]):
@@ -46,8 +32,7 @@ class ReportQuerySet(models.QuerySet["Report"]):
         if getattr(user, "is_approved_doctor", False):
             return self.filter(study__in=Study.objects.visible_to(user))
         if getattr(user, "is_patient", False):
-            return self.filter(
-                state=Report.State.RELEASED,
+            return self.newest_released().filter(
                 study__patient__user=user,
                 id__in=ReportUserObjectPermission.objects.filter(user=user, permission__codename="view_report").values(
                     "content_object_id"
@@ -55,16 +40,34 @@ class ReportQuerySet(models.QuerySet["Report"]):
             )
         return self.none()
 
+    def newest_released(self) -> "ReportQuerySet":
+        """Return of each study the newest version that was released: the one that its patient reads."""
+        newer = Report.objects.filter(
+            study=models.OuterRef("study"), state=Report.State.RELEASED, version__gt=models.OuterRef("version")
+        )
+        return self.filter(~models.Exists(newer), state=Report.State.RELEASED)
+
+    def newest_of(self, study: Study) -> "Report | None":
+        """Return the study's newest version, in whatever state, or None while there is no report."""
+        return self.filter(study=study).order_by("-version").first()
+
+    def in_force(self) -> "ReportQuerySet":
+        """Return the signed reports that no amendment has replaced."""
+        return self.filter(state__in=Report.SIGNED_STATES, superseded_at__isnull=True)
+
 
 class Report(models.Model):
-    """A doctor's report on one study.
+    """A doctor's report on one study; of an amended report, one version.
 
     ::
 
         DRAFT ──sign()──▶ SIGNED ──release()──▶ RELEASED
+          ▲                 │                      │
+          └────amend()──────┴──────────────────────┘   a new row, the next version
 
     Signing freezes the content: it is stored as JSON together with its SHA-256 and the PDF made from it, and never
-    changes again. Releasing grants the patient.
+    changes again. Releasing grants the patient. Signing an amendment marks the version before it as superseded; that
+    version's content and PDF stay as they are, and the patient reads it until the amendment is released.
     """
 
     class State(models.TextChoices):
@@ -74,8 +77,14 @@ class Report(models.Model):
         SIGNED = "signed", _("signed")
         RELEASED = "released", _("released to the patient")
 
+    SIGNED_STATES = (State.SIGNED, State.RELEASED)
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    study = models.OneToOneField(Study, on_delete=models.PROTECT, related_name="report")
+    study = models.ForeignKey(Study, on_delete=models.PROTECT, related_name="reports")
+    version = models.PositiveSmallIntegerField(default=1, editable=False)
+    amends = models.OneToOneField("self", on_delete=models.PROTECT, null=True, editable=False, related_name="amendment")
+    amendment_reason = models.TextField(_("reason for the amendment"), blank=True, max_length=1000, editable=False)
+    superseded_at = models.DateTimeField(null=True, editable=False)
     state = models.CharField(max_length=10, choices=State, default=State.DRAFT, editable=False)
     findings_text = models.TextField(_("findings"), blank=True, max_length=20_000)
     impression = models.TextField(_("impression"), blank=True, max_length=10_000)
@@ -121,6 +130,24 @@ class Report(models.Model):
                 condition=~models.Q(state="released") | models.Q(released_by__isnull=False, released_at__isnull=False),
                 name="a_released_report_says_who_released_it",
             ),
+            models.UniqueConstraint(fields=["study", "version"], name="a_version_stands_once_in_a_study"),
+            models.UniqueConstraint(
+                fields=["study"], condition=models.Q(state="draft"), name="a_study_has_one_draft_at_a_time"
+            ),
+            models.UniqueConstraint(
+                fields=["study"],
+                condition=models.Q(state__in=["signed", "released"], superseded_at__isnull=True),
+                name="a_study_has_one_signed_report_in_force",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(version=1, amends__isnull=True, amendment_reason="")
+                | (models.Q(version__gt=1, amends__isnull=False) & ~models.Q(amendment_reason="")),
+                name="every_version_but_the_first_amends_another_for_a_reason",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(superseded_at__isnull=True) | ~models.Q(state="draft"),
+                name="only_a_signed_report_is_superseded",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -138,24 +165,59 @@ class Report(models.Model):
 
     @property
     def can_be_released(self) -> bool:
-        """Whether it is signed and the patient has not got it yet."""
-        return self.state == self.State.SIGNED
+        """Whether it is signed, in force, and the patient has not got it yet."""
+        return self.state == self.State.SIGNED and not self.is_superseded
 
     @property
     def is_signed(self) -> bool:
         """Whether the content is frozen."""
-        return self.state in (self.State.SIGNED, self.State.RELEASED)
+        return self.state in self.SIGNED_STATES
+
+    @property
+    def text(self) -> DraftText:
+        """Findings and impression together."""
+        return DraftText(findings_text=self.findings_text, impression=self.impression)
+
+    @property
+    def is_amendment(self) -> bool:
+        """Whether this version corrects an earlier one."""
+        return self.version > 1
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether a signed amendment has taken this version's place."""
+        return self.superseded_at is not None
+
+    @property
+    def can_be_supplemented(self) -> bool:
+        """Whether it is signed and in force, so that a doctor may add a remark."""
+        return self.is_signed and not self.is_superseded
+
+    @property
+    def can_be_amended(self) -> bool:
+        """Whether it is signed, in force, and nobody is writing an amendment already."""
+        return self.can_be_supplemented and self.next_version is None
+
+    @cached_property
+    def next_version(self) -> "Report | None":
+        """The amendment of this version, be it a draft, or None."""
+        return Report.objects.filter(amends=self).select_related("signed_by", "created_by").first()
 
     @cached_property
     def content(self) -> ReportContent:
         """What the report says: the frozen content once signed, the present state of a draft."""
+        return self.content_for(None)
+
+    def content_for(self, reader: Any) -> ReportContent:
+        """Return what the report says; a draft compares with the earlier studies that ``reader`` may see."""
         if self.signed_content is not None:
             return ReportContent.from_json(self.signed_content)
-        return collect_content(self)
+        return collect_content(self, reader=reader)
 
     def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
-        """Read the row again, and forget the content that was made from the old one."""
-        self.__dict__.pop("content", None)
+        """Read the row again, and forget what was made from the old one."""
+        for name in ("content", "next_version"):
+            self.__dict__.pop(name, None)
         super().refresh_from_db(*args, **kwargs)
 
     def can_be_changed_by(self, user: Any) -> bool:
@@ -176,19 +238,9 @@ class Report(models.Model):
         """Return the stored PDF. Raises ``PdfError`` where it is missing or not the one that was signed."""
         if not self.is_signed:
             raise PdfError("This report has no PDF yet: the PDF is made when the report is signed.")
-        damaged = PdfError(
-            "The stored PDF of this report is damaged, so it is not shown. Please tell your administrator at once."
-        )
-        try:
-            with self.pdf.open("rb") as file:
-                pdf = file.read()
-        except OSError as error:
-            raise damaged from error
-        if hashlib.sha256(pdf).hexdigest() != self.pdf_sha256:
-            raise damaged
-        return pdf
+        return read_frozen_pdf(self.pdf, sha256=self.pdf_sha256)
 
-    def verify(self) -> "Verification":
+    def verify(self) -> Verification:
         """Compare the signed report with its hashes; a draft has nothing to compare and passes."""
         frozen = self.signed_content
         if not self.is_signed or frozen is None:
@@ -210,6 +262,8 @@ class Report(models.Model):
             self.read_pdf()
         except PdfError:
             problems.append("The PDF is missing or not the one whose hash was recorded.")
+        for addendum in self.addenda.all():
+            problems += addendum.verify().problems
         return Verification(problems=tuple(problems))
 
     def edit(self, *, by: Any, revision: int, findings_text: str, impression: str) -> None:
@@ -228,11 +282,42 @@ class Report(models.Model):
             self.refresh_from_db()
             if not self.can_be_edited:
                 raise InvalidTransitionError("This report is signed, so its text can no longer be changed.")
-            raise StaleDraftError(
-                f"{self.edited_by or self.created_by} has changed this draft since you opened it. Your text is still "
-                "below and nothing was overwritten: compare it with the stored text, then save again."
-            )
+            raise StaleDraftError(self.changed_by_sentence(reader=by))
         self.refresh_from_db()
+
+    def changed_by_sentence(self, *, reader: Any) -> str:
+        """Tell whoever holds an older text of this draft who has changed it, when, and that nothing is lost."""
+        at = timezone.localtime(self.edited_at or self.created_at)
+        values = {"name": str(self.edited_by or self.created_by), "at": f"{at:%H:%M}"}
+        if self.edited_by_id == reader.pk:
+            return (
+                _(
+                    "You have changed this draft in another window at %(at)s. Nothing was overwritten: compare both "
+                    "texts and choose."
+                )
+                % values
+            )
+        return (
+            _(
+                "%(name)s has changed this draft at %(at)s, after you opened it. Nothing was overwritten: compare both "
+                "texts and choose."
+            )
+            % values
+        )
+
+    def news_sentence(self, *, reader: Any) -> str:
+        """Tell an editor that was opened earlier what has become of the draft."""
+        if self.signed_at is not None:
+            at = timezone.localtime(self.signed_at)
+            return _("%(name)s has signed this report at %(at)s, so it can no longer be changed.") % {
+                "name": self.signed_by,
+                "at": f"{at:%H:%M}",
+            }
+        at = timezone.localtime(self.edited_at or self.created_at)
+        return _("%(name)s has changed this draft at %(at)s.") % {
+            "name": self.edited_by or self.created_by,
+            "at": f"{at:%H:%M}",
+        }
 
     def check_can_be_signed(self, *, by: Any, revision: int) -> None:
         """Raise what ``sign`` would raise for this person and revision, before the slow work of making a PDF."""
@@ -250,6 +335,11 @@ class Report(models.Model):
             raise StaleDraftError(
                 "The draft was changed since you read it. Please read it again, then sign what you have read."
             )
+        if not self.openings.filter(doctor=by, revision=revision).exists():
+            raise UnreadReportError(
+                "You have not opened this report yet. Please open it, look at the pictures and read the text; then "
+                "sign. Reports cannot be signed unread."
+            )
 
     def sign(self, *, by: Any, revision: int, content: ReportContent, pdf: bytes) -> None:
         """Freeze the report: ``content``, which carries the signature, and the PDF made from it, with their hashes.
@@ -265,6 +355,9 @@ class Report(models.Model):
         path = self.pdf.storage.save(report_pdf_path(self, "report.pdf"), ContentFile(pdf))
         try:
             with transaction.atomic():
+                if self.amends_id is not None:
+                    # First, because only one signed report of a study may be in force.
+                    Report.objects.filter(id=self.amends_id).update(superseded_at=signature.at)
                 is_signed = Report.objects.filter(id=self.id, state=self.State.DRAFT, revision=revision).update(
                     state=self.State.SIGNED,
                     signed_by=by,
@@ -291,19 +384,43 @@ class Report(models.Model):
         """
         if not by.is_approved_doctor:
             raise PermissionDenied("Only an approved doctor can release a report.")
-        is_released = Report.objects.filter(id=self.id, state=self.State.SIGNED).update(
-            state=self.State.RELEASED, released_by=by, released_at=timezone.now()
-        )
+        waiting = Report.objects.filter(id=self.id, state=self.State.SIGNED, superseded_at__isnull=True)
+        is_released = waiting.update(state=self.State.RELEASED, released_by=by, released_at=timezone.now())
         if not is_released:
             raise InvalidTransitionError("Only a signed report that has not been released yet can be released.")
         self.refresh_from_db()
 
+    def amend(self, *, by: Any, reason: str) -> "Report":
+        """Open the next version: a draft with this version's text, to be corrected and signed like any other.
 
-class ReportUserObjectPermission(AllowedPermissionsMixin, UserObjectPermissionBase):
-    """A patient's grant on one released report."""
-
-    allowed_permissions = frozenset({"view_report"})
-    content_object = models.ForeignKey(Report, on_delete=models.CASCADE)
-
-    class Meta(UserObjectPermissionBase.Meta):
-        pass
+        Raises ``PermissionDenied`` unless ``by`` is an approved doctor, ``InvalidTransitionError`` unless this version
+        is signed, in force and not being amended yet, or without a reason. This version stays as it is.
+        """
+        if not by.is_approved_doctor:
+            raise PermissionDenied("Only an approved doctor can amend a report.")
+        if not reason.strip():
+            raise InvalidTransitionError(_("Please say why the report is amended; the reason is printed on it."))
+        refusal = InvalidTransitionError(
+            _("Only the signed version that is in force can be amended, and by one amendment at a time.")
+        )
+        if not self.can_be_supplemented:
+            raise refusal
+        # What was added later belongs to what the new version has to say; the doctor shortens it.
+        additions = [
+            _("Addendum of %(at)s by %(name)s: %(text)s")
+            % {"at": f"{timezone.localtime(one.signed_at):%d.%m.%Y}", "name": one.signer_name, "text": one.text}
+            for one in self.addenda.all()
+        ]
+        try:
+            with transaction.atomic():
+                return Report.objects.create(
+                    study=self.study,
+                    version=self.version + 1,
+                    amends=self,
+                    amendment_reason=reason.strip(),
+                    findings_text="\n\n".join([self.findings_text, *additions]).strip(),
+                    impression=self.impression,
+                    created_by=by,
+                )
+        except IntegrityError as error:
+            raise refusal from error

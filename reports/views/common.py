@@ -1,0 +1,79 @@
+"""What the pages of reports share: finding the report, and the facts that stand on every page of it."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+
+from accounts.models import User
+from reports.comparison import plots_of
+from reports.forms import DraftForm
+from reports.models import Report
+from reports.pdf import unprintable_characters
+
+PAGE_SIZE = 25
+
+
+def visible_report(user: User, report_id: Any) -> Report:
+    """Return the report, or answer 404 if this person may not see it."""
+    visible = Report.objects.visible_to(user)
+    people = ("signed_by", "released_by", "created_by", "edited_by")
+    related = ("study__patient__hospital", "study__patient__user", "amends", *people)
+    return get_object_or_404(visible.select_related(*related), id=report_id)
+
+
+def detail_page(
+    request: HttpRequest, report: Report, *, form: DraftForm | None, status: int = 200, **context: Any
+) -> HttpResponse:
+    """Show a report beside its pictures, with its versions and addenda; a draft with its editor."""
+    content = report.content_for(request.user)
+    context |= {
+        "report": report,
+        "content": content,
+        "plots": plots_of(content.examinations),
+        "form": form,
+        "can_change": report.can_be_changed_by(request.user),
+        "unprintable": "" if report.is_signed else unprintable(report),
+        "verification": report.verify() if report.is_signed else None,
+        "addenda": report.addenda.all(),
+        "versions": Report.objects.filter(study=report.study_id).select_related("signed_by").order_by("-version"),
+    }
+    return render(request, "reports/report_detail.html", context, status=status)
+
+
+def unprintable(report: Report) -> str:
+    """Return the characters of the report's words that the PDF cannot print, for people to find them."""
+    content = report.content
+    texts = (
+        content.patient.full_name,
+        content.hospital.name,
+        content.hospital.address,
+        content.study.clinical_question,
+        report.findings_text,
+        report.impression,
+        report.amendment_reason,
+    )
+    missing = unprintable_characters("".join(texts))
+    # Invisible ones are named, because a direction mark would turn the sentence around that tells of it.
+    return " ".join(character if character.isprintable() else f"U+{ord(character):04X}" for character in missing)
+
+
+def patients_list_link(request: HttpRequest) -> str:
+    """Return the address of the patient's list for an e-mail."""
+    return request.build_absolute_uri(reverse("reports:my_reports"))
+
+
+def way_back(request: HttpRequest, *, default: str) -> str:
+    """Return the address of this site that a form names as ``next``, or ``default``."""
+    wanted = request.POST.get("next", "")
+    is_ours = url_has_allowed_host_and_scheme(wanted, allowed_hosts={request.get_host()}, require_https=False)
+    return wanted if wanted.startswith("/") and is_ours else default
+
+
+def private(response: Any) -> Any:
+    """Keep a file out of every cache, and its type as sent."""
+    response["Cache-Control"] = "private, no-store"
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
