@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
+from reports import template_admin  # noqa: F401 - registers the templates
 from reports.models import Report
 
 

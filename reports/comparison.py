@@ -5,7 +5,7 @@ for the doctor to say, and every place that shows the figures says so.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from studies.models import Analysis, Finding, Study
+from studies.models import Analysis, Study
+from studies.models.effective import judged_findings
 
 # The drawing's frame inside its view box of 360 by 220, and what a date takes under the axis.
 LEFT, RIGHT, TOP, BOTTOM = 48.0, 352.0, 24.0, 184.0
@@ -97,7 +98,8 @@ class Plot:
 def compare(study: Study, *, reader: Any) -> tuple[Examination, ...]:
     """Return this examination and the patient's earlier ones that ``reader`` may see, oldest first.
 
-    Empty where there is nothing to compare with: no reader, no earlier examination, none that was analysed.
+    Empty where there is nothing to compare with: no reader, no earlier examination, none that was analysed, or none
+    whose software's answer the reader may see yet. Doctors' corrections count, what they rejected does not.
     """
     if reader is None:
         return ()
@@ -105,7 +107,11 @@ def compare(study: Study, *, reader: Any) -> tuple[Examination, ...]:
     studies = [*earlier.order_by("study_date", "created_at", "id"), study]
     if len(studies) == 1:
         return ()
-    analysed = [one for one in studies if Analysis.objects.filter(image__study=one, state="succeeded").exists()]
+    analysed = [
+        one
+        for one in studies
+        if one.reveals_ai_to(reader) and Analysis.objects.filter(image__study=one, state="succeeded").exists()
+    ]
     if study not in analysed or len(analysed) == 1:
         return ()
     return tuple(_examination(one, is_this=one == study) for one in analysed)
@@ -137,16 +143,14 @@ def plots_of(examinations: tuple[Examination, ...]) -> tuple[Plot, ...]:
 
     Only millimetres are drawn together: pixels of two examinations mean different lengths.
     """
-    shown = [one for one in examinations if one.long_axis_mm is not None and one.area_mm2 is not None]
-    if len(shown) < 2:
-        return ()
-    return (
-        _plot(_("Longest diameter, mm"), shown, values=[one.long_axis_mm or 0.0 for one in shown], digits=1),
-        _plot(_("Area, mm\u00b2"), shown, values=[one.area_mm2 or 0.0 for one in shown], digits=0),
-    )
+    diameters = [(one, one.long_axis_mm) for one in examinations if one.long_axis_mm is not None]
+    areas = [(one, one.area_mm2) for one in examinations if one.area_mm2 is not None]
+    drawn = ((_("Longest diameter, mm"), diameters, 1), (_("Area, mm\u00b2"), areas, 0))
+    return tuple(_plot(title, known, digits=digits) for title, known, digits in drawn if len(known) > 1)
 
 
-def _plot(title: str, shown: list[Examination], *, values: list[float], digits: int) -> Plot:
+def _plot(title: str, known: Sequence[tuple[Examination, float]], *, digits: int) -> Plot:
+    shown, values = [one for one, _value in known], [value for _one, value in known]
     days = [one.study_date.toordinal() for one in shown]
     top_value = _round_up(max(values))
     points: list[PlotPoint] = []
@@ -186,16 +190,21 @@ def _point(x: float, share: float, *, is_this: bool, label: str = "", date_label
 
 
 def _examination(study: Study, *, is_this: bool) -> Examination:
-    newest: dict[Any, Analysis] = {}
-    for analysis in Analysis.objects.filter(image__study=study, state="succeeded").order_by("finished_at", "id"):
-        newest[analysis.image_id] = analysis
-    findings = Finding.objects.filter(analysis__in=newest.values()).select_related("analysis__image")
-    largest = max(findings, key=lambda one: (one.long_axis_mm or 0.0, one.long_axis_px), default=None)
+    images = {image.id: image for image in study.images.all()}
+    regions = [
+        (finding, images[image_id].number)
+        for image_id, findings in judged_findings(images.values()).items()
+        for finding in findings
+        if not finding.is_rejected
+    ]
+    largest, slice_number = max(
+        regions, key=lambda region: (region[0].long_axis_mm or 0.0, region[0].long_axis_px), default=(None, None)
+    )
     return Examination(
         study_id=str(study.id),
         study_date=study.study_date,
         is_this=is_this,
-        slice_number=largest.analysis.image.number if largest else None,
+        slice_number=slice_number,
         long_axis_px=round(largest.long_axis_px, 3) if largest else None,
         area_px=largest.area_px if largest else None,
         long_axis_mm=_rounded(largest.long_axis_mm) if largest else None,

@@ -19,7 +19,8 @@ from django.utils.translation import gettext_lazy
 
 from reports.comparison import Examination, compare
 from studies.model_card import Figure, ModelPart, describe_model
-from studies.models import Analysis, Finding, Image, Study
+from studies.models import Analysis, Image, Study
+from studies.models.effective import EffectiveFinding, judged_findings
 
 if TYPE_CHECKING:
     from reports.models import Report
@@ -68,24 +69,53 @@ class StudyPart:
 
 @dataclass(frozen=True, kw_only=True)
 class FindingPart:
-    """One outlined region; boxes and axes in pixels of the stored slice, millimetres where the spacing is known."""
+    """One region as it stands; boxes and axes in pixels of the stored slice, millimetres where the spacing is known.
+
+    ``malignancy`` in 0..1 is the software's estimate, None for a region that a doctor has added. ``verdict``,
+    ``diagnosis_label``, ``suspicion_label`` and ``judged_by`` are the doctor's, empty where nobody has judged.
+    """
 
     number: int
-    box: tuple[int, int, int, int]
-    area_px: int
+    box: tuple[int, int, int, int] | None
+    area_px: int | None
     long_axis_px: float
-    short_axis_px: float
+    short_axis_px: float | None
     area_mm2: float | None
     long_axis_mm: float | None
     short_axis_mm: float | None
-    malignancy: float
+    malignancy: float | None
+    is_added: bool = False
+    verdict: str = ""
+    verdict_label: str = ""
+    diagnosis_label: str = ""
+    suspicion_label: str = ""
+    judged_by: str = ""
 
     @property
     def size_text(self) -> str:
         """Longest diameter and the perpendicular one, in millimetres where known, else in pixels and said so."""
+        if self.long_axis_mm is not None and self.short_axis_mm is None:
+            return _("%(long).1f mm") % {"long": self.long_axis_mm}
+        if self.long_axis_mm is None and self.short_axis_px is None:
+            return _("%(long).0f pixels") % {"long": self.long_axis_px}
         if self.long_axis_mm is not None and self.short_axis_mm is not None:
             return _("%(long).1f \u00d7 %(short).1f mm") % {"long": self.long_axis_mm, "short": self.short_axis_mm}
         return _("%(long).0f \u00d7 %(short).0f pixels") % {"long": self.long_axis_px, "short": self.short_axis_px}
+
+    @property
+    def area_text(self) -> str:
+        """The area in square millimetres where known, else in pixels; a dash where only a diameter was measured."""
+        if self.area_mm2 is not None:
+            return _("%(area).0f mm\u00b2") % {"area": self.area_mm2}
+        return _("%(area)d pixels") % {"area": self.area_px} if self.area_px is not None else "\u2013"
+
+    @property
+    def judgement(self) -> str:
+        """What a doctor says of the region, in a few words; empty where nobody has judged it."""
+        if not self.verdict:
+            return ""
+        words = _("%(verdict)s by %(name)s") % {"verdict": self.verdict_label, "name": self.judged_by}
+        return ", ".join(filter(None, (words, self.diagnosis_label, self.suspicion_label)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +131,7 @@ class AnalysisPart:
     thresholds: dict[str, float]
     overlay_sha256: str
     findings: tuple[FindingPart, ...]
+    rejected: tuple[FindingPart, ...] = ()
 
     @property
     def ranked_probabilities(self) -> list[tuple[str, float]]:
@@ -121,6 +152,12 @@ class SlicePart:
     pixel_spacing_mm: tuple[float, float] | None
     analysis: AnalysisPart | None
     note: str
+    added: tuple[FindingPart, ...] = ()
+
+    @property
+    def findings(self) -> tuple[FindingPart, ...]:
+        """The regions that count: the software's that no doctor has rejected, and those that doctors added."""
+        return (self.analysis.findings if self.analysis is not None else ()) + self.added
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,14 +272,17 @@ class ReportContent:
     @property
     def slices_to_look_at(self) -> tuple[SlicePart, ...]:
         """All slices, those with outlined regions first: nobody should have to search for what was found."""
-        return tuple(
-            sorted(self.slices, key=lambda part: (part.analysis is None or not part.analysis.findings, part.number))
-        )
+        return tuple(sorted(self.slices, key=lambda part: (not part.findings, part.number)))
 
     @property
     def has_regions(self) -> bool:
         """Whether anything was outlined on any slice."""
-        return any(slice_.analysis.findings for slice_ in self.slices if slice_.analysis is not None)
+        return any(slice_.findings for slice_ in self.slices)
+
+    @property
+    def slices_with_regions(self) -> tuple[SlicePart, ...]:
+        """The slices on which a region counts or was rejected."""
+        return tuple(part for part in self.slices if part.findings or (part.analysis and part.analysis.rejected))
 
     @property
     def evidence(self) -> str:
@@ -251,7 +291,13 @@ class ReportContent:
             dataclasses.replace(slice_.analysis, overlay_sha256="") if slice_.analysis is not None else None
             for slice_ in self.slices
         ]
-        return content_sha256({"analyses": _plain(analyses), "examinations": _plain(self.examinations)})
+        return content_sha256(
+            {
+                "analyses": _plain(analyses),
+                "added": _plain([part.added for part in self.slices]),
+                "examinations": _plain(self.examinations),
+            }
+        )
 
     def slice_of(self, number: int) -> SlicePart | None:
         """Return the slice with this number, if there is one."""
@@ -392,16 +438,19 @@ def collect_slices(study: Study, *, is_final: bool = False) -> tuple[SlicePart, 
     """
     images = list(study.images.order_by("number"))
     newest: dict[Any, Analysis] = {}
-    for analysis in (
-        Analysis.objects.filter(image__in=images, state=Analysis.State.SUCCEEDED)
-        .prefetch_related("findings")
-        .order_by("finished_at", "queued_at", "id")
+    for analysis in Analysis.objects.filter(image__in=images, state=Analysis.State.SUCCEEDED).order_by(
+        "queued_at", "id"
     ):
         newest[analysis.image_id] = analysis
-    return tuple(_slice_part(image, newest.get(image.id), is_final=is_final) for image in images)
+    judged = judged_findings(images)
+    return tuple(
+        _slice_part(image, newest.get(image.id), judged=judged[image.id], is_final=is_final) for image in images
+    )
 
 
-def _slice_part(image: Image, analysis: Analysis | None, *, is_final: bool) -> SlicePart:
+def _slice_part(
+    image: Image, analysis: Analysis | None, *, judged: tuple[EffectiveFinding, ...], is_final: bool
+) -> SlicePart:
     return SlicePart(
         number=image.number,
         image_id=str(image.id),
@@ -409,12 +458,14 @@ def _slice_part(image: Image, analysis: Analysis | None, *, is_final: bool) -> S
         width=image.width,
         height=image.height,
         pixel_spacing_mm=image.pixel_spacing_mm,
-        analysis=_analysis_part(analysis, is_final=is_final) if analysis is not None else None,
+        analysis=_analysis_part(analysis, judged=judged, is_final=is_final) if analysis is not None else None,
         note="" if analysis is not None else _("This slice was not analysed by the software."),
+        added=tuple(_finding_part(one) for one in judged if one.finding is None and not one.is_rejected),
     )
 
 
-def _analysis_part(analysis: Analysis, *, is_final: bool) -> AnalysisPart:
+def _analysis_part(analysis: Analysis, *, judged: tuple[EffectiveFinding, ...], is_final: bool) -> AnalysisPart:
+    models = [one for one in judged if one.finding is not None and one.finding.analysis_id == analysis.id]
     overlay_sha256 = ""
     if is_final:
         with analysis.overlay.open("rb") as file:
@@ -428,21 +479,28 @@ def _analysis_part(analysis: Analysis, *, is_final: bool) -> AnalysisPart:
         malignant_basis=analysis.malignant_basis,
         thresholds=_rounded(analysis.thresholds),
         overlay_sha256=overlay_sha256,
-        findings=tuple(_finding_part(finding) for finding in analysis.findings.all()),
+        findings=tuple(_finding_part(one) for one in models if not one.is_rejected),
+        rejected=tuple(_finding_part(one) for one in models if one.is_rejected),
     )
 
 
-def _finding_part(finding: Finding) -> FindingPart:
+def _finding_part(finding: EffectiveFinding) -> FindingPart:
     return FindingPart(
         number=finding.number,
-        box=(finding.box_x, finding.box_y, finding.box_width, finding.box_height),
+        box=finding.box,
         area_px=finding.area_px,
         long_axis_px=round(finding.long_axis_px, 3),
-        short_axis_px=round(finding.short_axis_px, 3),
+        short_axis_px=_rounded_or_none(finding.short_axis_px),
         area_mm2=_rounded_or_none(finding.area_mm2),
         long_axis_mm=_rounded_or_none(finding.long_axis_mm),
         short_axis_mm=_rounded_or_none(finding.short_axis_mm),
-        malignancy=round(finding.malignancy, 6),
+        malignancy=None if finding.probability is None else round(finding.probability, 6),
+        is_added=finding.finding is None,
+        verdict=finding.verdict,
+        verdict_label=str(finding.verdict_label),
+        diagnosis_label=str(finding.diagnosis_label),
+        suspicion_label=str(finding.malignancy_label),
+        judged_by=str(finding.reviewed_by) if finding.reviewed_by else "",
     )
 
 
@@ -486,11 +544,13 @@ def _signature_from_json(value: dict[str, Any]) -> SignaturePart:
 def _slice_from_json(value: dict[str, Any]) -> SlicePart:
     spacing = value["pixel_spacing_mm"]
     analysis = value["analysis"]
+    added = tuple(_finding_from_json(part) for part in value.get("added", ()))
     return SlicePart(
         **value
         | {
             "pixel_spacing_mm": tuple(spacing) if spacing else None,
             "analysis": _analysis_from_json(analysis) if analysis else None,
+            "added": added,
         }
     )
 
@@ -500,6 +560,11 @@ def _analysis_from_json(value: dict[str, Any]) -> AnalysisPart:
         **value
         | {
             "finished_at": datetime.fromisoformat(value["finished_at"]) if value["finished_at"] else None,
-            "findings": tuple(FindingPart(**part | {"box": tuple(part["box"])}) for part in value["findings"]),
+            "findings": tuple(_finding_from_json(part) for part in value["findings"]),
+            "rejected": tuple(_finding_from_json(part) for part in value.get("rejected", ())),
         }
     )
+
+
+def _finding_from_json(value: dict[str, Any]) -> FindingPart:
+    return FindingPart(**value | {"box": tuple(value["box"]) if value["box"] else None})

@@ -122,7 +122,8 @@ def impression_prose(slices: tuple[SlicePart, ...]) -> str:
 
 def _slice_prose(slice_: SlicePart) -> str:
     if slice_.analysis is None:
-        return _("Slice %(number)d: %(note)s") % {"number": slice_.number, "note": slice_.note}
+        sentence = _("Slice %(number)d: %(note)s") % {"number": slice_.number, "note": slice_.note}
+        return " ".join([sentence, *(_finding_sentence(finding, slice_=slice_) for finding in slice_.added)])
     if slice_.pixel_spacing_mm is None:
         spacing = _("no pixel spacing in the file, so sizes are given in pixels and not in millimetres")
     else:
@@ -136,22 +137,29 @@ def _slice_prose(slice_: SlicePart) -> str:
     }
     sentences = [head]
     findings = slice_.analysis.findings
-    if findings:
+    if findings or slice_.analysis.rejected:
         sentences.append(
             ngettext(
                 "The software outlined %(count)d region.", "The software outlined %(count)d regions.", len(findings)
             )
-            % {"count": len(findings)}
+            % {"count": len(findings) + len(slice_.analysis.rejected)}
         )
         sentences += [_finding_sentence(finding, slice_=slice_) for finding in findings]
+        sentences += [
+            _("Region %(number)d was rejected by %(name)s.") % {"number": one.number, "name": one.judged_by}
+            for one in slice_.analysis.rejected
+        ]
     else:
         sentences.append(_("The software outlined no region. This does not exclude a lesion."))
+    sentences += [_finding_sentence(finding, slice_=slice_) for finding in slice_.added]
     sentences.append(_class_sentence(slice_.analysis))
     return " ".join(sentences)
 
 
 def _finding_sentence(finding: FindingPart, *, slice_: SlicePart) -> str:
-    if finding.long_axis_mm is not None and finding.area_mm2 is not None:
+    if finding.short_axis_px is None or finding.area_px is None:
+        size = _("longest diameter %(size)s") % {"size": finding.size_text}
+    elif finding.long_axis_mm is not None and finding.area_mm2 is not None:
         size = _("longest diameter %(long).1f mm, perpendicular %(short).1f mm, area %(area).0f mm\u00b2") % {
             "long": finding.long_axis_mm,
             "short": finding.short_axis_mm or 0.0,
@@ -163,17 +171,20 @@ def _finding_sentence(finding: FindingPart, *, slice_: SlicePart) -> str:
             "short": finding.short_axis_px,
             "area": finding.area_px,
         }
-    return _("Region %(number)d, in the %(place)s of the picture: %(size)s; estimated malignancy %(malignancy)s.") % {
-        "number": finding.number,
-        "place": _place(finding, slice_=slice_),
-        "size": size,
-        "malignancy": percent(finding.malignancy),
-    }
+    parts = [size]
+    if finding.malignancy is not None:
+        parts.append(_("estimated malignancy %(malignancy)s") % {"malignancy": percent(finding.malignancy)})
+    if finding.judgement:
+        parts.append(finding.judgement)
+    values = {"number": finding.number, "place": _place(finding, slice_=slice_), "rest": "; ".join(parts)}
+    if finding.box is None:
+        return _("Region %(number)d: %(rest)s.") % values
+    return _("Region %(number)d, in the %(place)s of the picture: %(rest)s.") % values
 
 
 def _place(finding: FindingPart, *, slice_: SlicePart) -> str:
     """Say where in the picture a region lies: the picture's sides, as a PNG does not tell the patient's."""
-    x, y, width, height = finding.box
+    x, y, width, height = finding.box or (0, 0, 0, 0)
     across = min(2, int(3 * (x + width / 2) / max(slice_.width, 1)))
     down = min(2, int(3 * (y + height / 2) / max(slice_.height, 1)))
     places = (
@@ -215,7 +226,7 @@ def _model_prose(model: ModelPart) -> str:
 
 
 def _regions_line(analysed: list[tuple[SlicePart, AnalysisPart]], *, slices: tuple[SlicePart, ...]) -> str:
-    regions = [(finding, slice_) for slice_, analysis in analysed for finding in analysis.findings]
+    regions = [(finding, slice_) for slice_ in slices for finding in slice_.findings]
     if not regions:
         line = ngettext(
             "No region was outlined on the analysed slice; small or faint lesions can be missed.",
@@ -224,18 +235,17 @@ def _regions_line(analysed: list[tuple[SlicePart, AnalysisPart]], *, slices: tup
         ) % {"count": len(analysed)}
     else:
         # Millimetres and pixels do not compare, so the region of most concern leads and not the largest.
-        finding, slice_ = max(regions, key=lambda region: region[0].malignancy)
+        finding, slice_ = max(regions, key=lambda region: region[0].malignancy or 0.0)
         line = ngettext("%(count)d region outlined.", "%(count)d regions outlined.", len(regions)) % {
             "count": len(regions)
         }
-        line += " " + _(
-            "Of most concern: region %(number)d on slice %(slice)d, %(size)s, estimated malignancy %(malignancy)s."
-        ) % {
-            "number": finding.number,
-            "slice": slice_.number,
-            "size": finding.size_text,
-            "malignancy": percent(finding.malignancy),
-        }
+        values = {"number": finding.number, "slice": slice_.number, "size": finding.size_text}
+        if finding.malignancy is None:
+            line += " " + _("Region %(number)d on slice %(slice)d, drawn by a doctor: %(size)s.") % values
+        else:
+            line += " " + _(
+                "Of most concern: region %(number)d on slice %(slice)d, %(size)s, estimated malignancy %(malignancy)s."
+            ) % (values | {"malignancy": percent(finding.malignancy)})
     missing = [str(slice_.number) for slice_ in slices if slice_.analysis is None]
     if missing:
         line += " " + _("Not analysed: slice %(numbers)s.") % {"numbers": ", ".join(missing)}

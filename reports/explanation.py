@@ -73,7 +73,7 @@ def _found(content: ReportContent) -> tuple[str, ...]:
         )
         % {"name": content.signature.name}
     ]
-    regions = [(finding, slice_) for slice_ in content.analysed_slices for finding in _findings(slice_)]
+    regions = [(finding, slice_) for slice_ in content.slices for finding in _findings(slice_)]
     if not regions:
         paragraphs.append(
             _(
@@ -104,7 +104,7 @@ def _found(content: ReportContent) -> tuple[str, ...]:
 
 
 def _findings(slice_: SlicePart) -> tuple[FindingPart, ...]:
-    return slice_.analysis.findings if slice_.analysis is not None else ()
+    return slice_.findings
 
 
 def _size_sentence(longest_mm: float, *, is_only: bool) -> str:

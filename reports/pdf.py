@@ -50,7 +50,7 @@ def pictured_slices(content: ReportContent) -> tuple[SlicePart, ...]:
     by_concern = sorted(
         content.analysed_slices,
         key=lambda slice_: (
-            not (slice_.analysis and slice_.analysis.findings),
+            not slice_.findings,
             -(slice_.analysis.malignant_probability if slice_.analysis else 0),
             slice_.number,
         ),

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from reports.views import drafts, files, lists, signing
+from reports.views import bulk, drafts, files, lists, signing
 
 app_name = "reports"
 urlpatterns = [
@@ -10,6 +10,10 @@ urlpatterns = [
     path("mine/", lists.my_reports, name="my_reports"),
     path("mine/<uuid:report_id>/", lists.my_report, name="my_report"),
     path("study/<uuid:study_id>/draft/", drafts.report_create, name="report_create"),
+    path("bulk/draft/", bulk.bulk_draft, name="bulk_draft"),
+    path("bulk/pdf/", bulk.bulk_pdf, name="bulk_pdf"),
+    path("bulk/<uuid:job_id>/", bulk.bulk_job, name="bulk_job"),
+    path("bulk/<uuid:job_id>/archive.zip", bulk.bulk_archive, name="bulk_archive"),
     path("<uuid:report_id>/", drafts.report_detail, name="report_detail"),
     path("<uuid:report_id>/state.json", drafts.report_state, name="report_state"),
     path("<uuid:report_id>/sign/", signing.report_sign, name="report_sign"),

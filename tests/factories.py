@@ -15,7 +15,7 @@ from accounts.models import Hospital, Role, User
 from ml.inference import AnalysisResult, FindingResult
 from ml.runtime import Thresholds
 from reports.drafting import draft_report
-from reports.models import Opening, Report
+from reports.models import Opening, Report, ReportTemplate
 from reports.signing import release_report, sign_report
 from studies.models import Analysis, FirstImpression, Image, Patient, Study
 from studies.permissions import grant_patient, grant_study
@@ -266,3 +266,15 @@ class ReportFactory(factory.django.DjangoModelFactory):
         if not study.images.exists():
             AnalysisFactory.create(image=ImageFactory(study=study), is_done=True, result=result)
         return draft_report(study, by=doctor)
+
+
+class ReportTemplateFactory(factory.django.DjangoModelFactory):
+    """A text of a hospital that its doctors may start from."""
+
+    class Meta:
+        model = ReportTemplate
+
+    hospital = factory.SubFactory(HospitalFactory)
+    name = factory.Sequence(lambda n: f"Template {n}")
+    findings_text = "CT of {study_date}.\n{measurements}"
+    impression = "{summary}"

@@ -20,7 +20,8 @@ from django.utils import timezone
 
 from accounts.models import AccessEvent, Hospital, User
 from accounts.roles import create_roles
-from reports.models import Report
+from reports.models import BulkJob, BulkLine, Report, ReportTemplate
+from reports.tasks import run_bulk_job
 from studies.models import Analysis, Finding, FindingReview, Image, Study
 from studies.permissions import grant_study
 from studies.reviewing import Judgement, add_finding
@@ -32,6 +33,7 @@ from tests.factories import (
     ImageFactory,
     PatientFactory,
     ReportFactory,
+    ReportTemplateFactory,
     StudyFactory,
     UserFactory,
     outline_png,
@@ -64,7 +66,7 @@ class Question:
     answers: Answers
     method: str = "get"
     target: Callable[["World"], dict[str, Any]] = lambda world: {}
-    data: dict[str, str] = field(default_factory=dict)
+    data: dict[str, str] | Callable[["World"], dict[str, str]] = field(default_factory=dict)
     state: str = ""
 
     def __str__(self) -> str:
@@ -86,6 +88,8 @@ class World:
     draft: Report
     signed: Report
     released: Report
+    template: ReportTemplate
+    job: BulkJob
     unreported: Study
     event: AccessEvent
 
@@ -101,6 +105,7 @@ class World:
             "studies_analysis": self.done.pk,
             "studies_finding": self.finding.pk,
             "reports_report": self.released.pk,
+            "reports_reporttemplate": self.template.pk,
             "auth_group": Group.objects.get().pk,
         }.get(model, 0)
 
@@ -153,12 +158,17 @@ def world(db: None) -> World:
         draft=ReportFactory(study=study()),
         signed=ReportFactory(study=study(), is_signed=True),
         released=ReportFactory(study=study(), is_released=True),
+        template=ReportTemplateFactory(hospital=hospital),
+        job=BulkJob.objects.start(kind="pdf", studies=[], by=doctor),
         unreported=unreported,
         event=AccessEvent.objects.create(
             actor=doctor, action="viewed", target_type="studies.study", target_id=shown.pk
         ),
     )
     AnalysisFactory(image=ImageFactory(study=unreported), is_done=True)
+    # A job with the archive of one released report.
+    BulkLine.objects.create(job=made.job, study=made.released.study, number=1)
+    run_bulk_job(str(made.job.pk))
     # The stranger worked here once and has moved: the grants are still stored and must not count any more.
     stranger = people["stranger"]
     stranger.hospital = HospitalFactory()
@@ -415,6 +425,57 @@ TABLE = [
     Question(name="reports:report_release", method="post", target=draft, state="draft", answers=CHANGED),
     Question(name="reports:report_release", method="post", target=signed, state="signed", answers=CHANGED),
     Question(name="reports:report_release", method="post", target=released, state="released", answers=CHANGED),
+    *[
+        question
+        for kind in ("draft", "pdf")
+        for question in (
+            Question(name=f"reports:bulk_{kind}", answers=POST_ONLY),
+            Question(name=f"reports:bulk_{kind}", method="post", state="empty", answers=nobody_but(DOCTORS, 302)),
+            Question(
+                name=f"reports:bulk_{kind}",
+                method="post",
+                data=lambda world: {"studies": str(world.study.pk)},
+                state="one study",
+                answers=nobody_but(READERS, 302),
+            ),
+        )
+    ],
+    Question(
+        name="reports:bulk_job", target=lambda world: {"job_id": world.job.pk}, answers=nobody_but(("doctor",), 200)
+    ),
+    Question(
+        name="reports:bulk_archive", target=lambda world: {"job_id": world.job.pk}, answers=nobody_but(("doctor",), 200)
+    ),
+    Question(name="reports:report_state", target=draft, state="draft", answers=CHANGE),
+    Question(name="reports:report_state", target=released, state="released", answers=CHANGE),
+    Question(name="reports:report_addendum", target=draft, state="draft", answers=CHANGED),
+    Question(name="reports:report_addendum", target=signed, state="signed", answers=CHANGE),
+    Question(name="reports:report_addendum", target=released, state="released", answers=CHANGE),
+    Question(
+        name="reports:report_addendum",
+        method="post",
+        target=signed,
+        state="empty",
+        answers=nobody_but(("doctor",), 400, reader=403),
+    ),
+    Question(name="reports:report_amend", target=draft, state="draft", answers=CHANGED),
+    Question(name="reports:report_amend", target=signed, state="signed", answers=CHANGE),
+    Question(name="reports:report_amend", target=released, state="released", answers=CHANGE),
+    Question(
+        name="reports:report_amend",
+        method="post",
+        target=released,
+        state="empty",
+        answers=nobody_but(("doctor",), 400, reader=403),
+    ),
+    Question(
+        name="reports:report_amend",
+        method="post",
+        target=released,
+        state="with a reason",
+        data={"reason": "The side was wrong."},
+        answers=CHANGED,
+    ),
     Question(name="reports:report_pdf", target=draft, state="draft", answers=NOWHERE),
     Question(name="reports:report_pdf", target=signed, state="signed", answers=READ),
     Question(
@@ -488,6 +549,11 @@ ADMINISTRATION: dict[str, tuple[int, int, int]] = {
             ("delete", FORBIDDEN),
         )
     },
+    "reports_reporttemplate_changelist": OPEN,
+    "reports_reporttemplate_add": OPEN,
+    "reports_reporttemplate_change": LOOK,
+    "reports_reporttemplate_history": LOOK,
+    "reports_reporttemplate_delete": LOOK,
     "auth_group_changelist": OWNER,
     "auth_group_add": OWNER,
     "auth_group_change": OWNER,
@@ -542,7 +608,8 @@ def ask(client: Client, question: Question, *, world: World) -> int | str:
     cache.clear()
     url = reverse(question.name, kwargs=question.target(world))
     with transaction.atomic():
-        response = getattr(client, question.method)(url, question.data)
+        data = question.data(world) if callable(question.data) else question.data
+        response = getattr(client, question.method)(url, data)
         b"".join(response.streaming_content) if response.streaming else response.content
         transaction.set_rollback(True)
     doors = (reverse("account_login"), reverse("admin:login"))

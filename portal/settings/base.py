@@ -171,6 +171,8 @@ ANALYSIS_TIMEOUT_S = env.int("IRA_ANALYSIS_TIMEOUT_S", default=60)
 ANALYSIS_LEASE_S = ANALYSIS_TIMEOUT_S + 15
 ANALYSIS_MAX_ATTEMPTS = env.int("IRA_ANALYSIS_MAX_ATTEMPTS", default=3)
 ANALYSIS_REQUEUE_AFTER_S = ANALYSIS_LEASE_S
+# What recovers from crashes, every minute: the task's dotted name and what the schedule is called.
+SWEEPERS = {"studies.tasks.sweep": "sweep analyses", "reports.tasks.sweep": "sweep bulk jobs"}
 Q_CLUSTER = {
     "name": "analysis",
     "orm": "default",

@@ -57,6 +57,8 @@ def editor_of(context: template.Context, report: Report | None, form: DraftForm 
     request = context.get("request")
     if not report or request is None or not report.can_be_edited or not report.can_be_changed_by(request.user):
         return None
+    if not report.study.reveals_ai_to(request.user):
+        return None
     return Editor(
         form=form or DraftForm.of(report),
         author_token=author_token(report, author=request.user),

@@ -17,7 +17,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.models import AccessEvent
 from reports import keeping
 from reports.drafting import draft_report, template_text
-from reports.errors import InvalidTransitionError, NothingToReportError, ReportExistsError, StaleDraftError
+from reports.errors import (
+    FirstImpressionMissingError,
+    InvalidTransitionError,
+    NothingToReportError,
+    ReportExistsError,
+    StaleDraftError,
+)
 from reports.forms import DraftForm
 from reports.merging import merged
 from reports.models import Opening, Report, ReportTemplate
@@ -50,6 +56,9 @@ def report_create(request: HttpRequest, study_id: Any) -> HttpResponse:
             )
         # Otherwise it was a second click on the button: the doctor gets what was asked for, and no lecture.
         return redirect(way_back(request, default=reverse("reports:report_detail", args=[existing.id])))
+    except FirstImpressionMissingError as error:
+        messages.info(request, str(error))
+        return redirect("studies:first_impression", study.id)
     except NothingToReportError as error:
         messages.error(request, str(error))
         return redirect("studies:study_detail", study.id)
@@ -71,6 +80,10 @@ def report_detail(request: HttpRequest, report_id: Any) -> HttpResponse:
     report = visible_report(user, report_id)
     if user.is_patient:
         return redirect("reports:my_report", report.id)
+    if request.method == "GET" and not report.is_signed and not report.study.reveals_ai_to(user):
+        # A draft quotes the software; a signed report is a colleague's word and hides nothing.
+        messages.info(request, _("Please note your first impression; then the draft is shown."))
+        return redirect("studies:first_impression", report.study_id)
     can_change = report.can_be_changed_by(user)
     if request.method == "POST":
         if not can_change:

@@ -53,7 +53,8 @@ def report_overlay(request: HttpRequest, report_id: Any, number: int) -> HttpRes
     """Send one slice of a report with the outlined regions drawn."""
     report = visible_report(current_user(request), report_id)
     slice_ = report.content.slice_of(number)
-    if slice_ is None or slice_.analysis is None:
+    is_hidden = not report.is_signed and not report.study.reveals_ai_to(request.user)
+    if slice_ is None or slice_.analysis is None or is_hidden:
         raise Http404
     analysis = get_object_or_404(Analysis, id=slice_.analysis.id)
     return _picture(request, report, analysis.overlay)

@@ -13,9 +13,11 @@ from django.views.decorators.http import require_GET
 from accounts.models import AccessEvent
 from reports.comparison import plots_of
 from reports.explanation import explain
-from reports.models import Report
+from reports.models import BulkJob, Report
 from reports.views.common import PAGE_SIZE, visible_report
 from studies.access import current_user, doctors_only, patients_only
+
+SHOWN_JOBS = 5
 
 
 @never_cache
@@ -43,7 +45,8 @@ def report_list(request: HttpRequest) -> HttpResponse:
         )
     ]
     page = Paginator(reports, PAGE_SIZE).get_page(request.GET.get("page"))
-    return render(request, "reports/report_list.html", {"page": page, "tabs": tabs, "state": state})
+    jobs = BulkJob.objects.visible_to(current_user(request))[:SHOWN_JOBS]
+    return render(request, "reports/report_list.html", {"page": page, "tabs": tabs, "state": state, "jobs": jobs})
 
 
 @never_cache

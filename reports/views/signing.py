@@ -30,6 +30,9 @@ def report_sign(request: HttpRequest, report_id: Any) -> HttpResponse:
     report = visible_report(user, report_id)
     if not report.can_be_changed_by(user):
         return render(request, "403.html", status=403)
+    if not report.is_signed and not report.study.reveals_ai_to(user):
+        messages.info(request, _("Please note your first impression; then the draft is shown."))
+        return redirect("studies:first_impression", report.study_id)
     if not report.can_be_signed:
         sentence = (
             _("This report is signed already.")

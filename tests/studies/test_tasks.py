@@ -233,11 +233,11 @@ def test_the_sweeper_brings_a_dead_worker_s_analysis_back_to_an_answer(monkeypat
 
 def test_there_is_one_schedule_of_the_sweeper_however_often_it_is_ensured() -> None:
     call_command("ensure_schedules", verbosity=0)
-    first = Schedule.objects.get()
+    first = Schedule.objects.get(func="studies.tasks.sweep")
     Schedule.objects.create(func="studies.tasks.sweep", schedule_type=Schedule.DAILY)
     Schedule.objects.create(func="somebody.else", schedule_type=Schedule.DAILY)
     Schedule.objects.filter(id=first.id).update(minutes=500, repeats=0)
     call_command("ensure_schedules", verbosity=0)
     schedule = Schedule.objects.get(func="studies.tasks.sweep")
     assert (schedule.id, schedule.schedule_type, schedule.minutes, schedule.repeats) == (first.id, "I", 1, -1)
-    assert Schedule.objects.count() == 2
+    assert Schedule.objects.count() == 3
