@@ -475,7 +475,7 @@ def test_the_doctors_list_shows_exactly_the_own_reports_by_state(doctor, patient
     for state, report in mine.items():
         answer = browser.get(reverse("reports:report_list"), {"state": state})
         assert list(answer.context["page"]) == [report]
-        assert [tab["count"] for tab in answer.context["tabs"]] == [1, 1, 1]
+        assert [tab["count"] for tab in answer.context["tabs"]] == [1, 1, 1, 0]
     assert list(browser.get(reverse("reports:report_list")).context["page"]) == [mine["draft"]]
 
 
