@@ -66,7 +66,8 @@ def _draft(line: BulkLine, *, doctor: User) -> None:
         line.skip(str(error))
     else:
         line.finish(report)
-        _record(doctor, action=AccessEvent.Action.CREATED, report=report)
+        # In the worker there is no request, and so no address.
+        AccessEvent.note_of(action=AccessEvent.Action.CREATED, target=report, actor=doctor)
 
 
 def _choose_pdf(line: BulkLine) -> None:
@@ -107,10 +108,3 @@ def _name_of(line: BulkLine, *, suffix: str) -> str:
     """Name a file in the archive by the patient's record number, as far as it goes into a file name."""
     number = re.sub(r"[^A-Za-z0-9-]+", "-", line.study.patient.record_number).strip("-") or "record"
     return f"{line.number:03d}-{number}-{suffix}"
-
-
-def _record(doctor: User, *, action: AccessEvent.Action, report: Report) -> None:
-    # In the worker there is no request, and so no address.
-    AccessEvent.objects.create(
-        actor=doctor, action=action, target_type=report._meta.label_lower, target_id=report.pk, address=None
-    )
