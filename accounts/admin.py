@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -33,6 +35,9 @@ admin.site.site_title = _("Administration")
 admin.site.index_title = _("What you may look after")
 # The one log-in page, with its limits on wrong passwords; the admin's own would have none.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+
+# Secrets of second steps and keys of sessions are nobody's to read or make; an action on the person removes them.
+admin.site.unregister([Authenticator, UserSession])
 
 
 HISTORY_FIELDS = ("is_active", "approved_at", "approved_by", "last_login", "created_at")

@@ -4,9 +4,14 @@ What a form does not declare, nobody can send: role, hospital and rights of a pe
 never from the request.
 """
 
+import struct
 from typing import Any
 
 from allauth.account import forms as allauth_forms
+from allauth.mfa.base import forms as second_step_forms
+from allauth.mfa.totp import forms as app_forms
+from allauth.mfa.webauthn import forms as passkey_forms
+from cryptography.exceptions import InvalidSignature
 from django import forms
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
@@ -16,6 +21,10 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import Hospital, Role, User
 
 PASSWORD_HELP = _("At least 10 characters. A few words in a row are easy to remember and hard to guess.")
+CODE_HELP = _("Six digits from your app. Without your phone: one of your recovery codes.")
+PASSKEY_REFUSED = _("The passkey did not work. Please try again, or choose another way.")
+# What the passkey library raises on answers that were made up: it trusts their shape.
+NO_PASSKEY_ANSWER = (LookupError, TypeError, AttributeError, ValueError, RecursionError, struct.error, InvalidSignature)
 LABELS = {
     "login": _("E-mail address"),
     "email": _("E-mail address"),
@@ -23,6 +32,8 @@ LABELS = {
     "oldpassword": _("Current password"),
     "password1": _("New password"),
     "password2": _("New password again"),
+    "code": _("Code"),
+    "name": _("Name of this passkey"),
 }
 
 
@@ -68,6 +79,79 @@ class ResetPasswordKeyForm(PlainWordsMixin, allauth_forms.ResetPasswordKeyForm):
 
 class ReauthenticateForm(PlainWordsMixin, allauth_forms.ReauthenticateForm):
     """The password once more, before something that matters."""
+
+
+class SecondStepForm(PlainWordsMixin, second_step_forms.AuthenticateForm):
+    """The code from the app, or a recovery code, after the password."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["code"].help_text = CODE_HELP
+
+
+class SecondStepAgainForm(PlainWordsMixin, second_step_forms.ReauthenticateForm):
+    """A code once more, before something that matters."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["code"].help_text = CODE_HELP
+
+
+class ActivateAppForm(PlainWordsMixin, app_forms.ActivateTOTPForm):
+    """The first code that the app shows: proof that it knows the secret."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["code"].label = _("The six digits that the app shows now")
+        self.fields["code"].widget.attrs["inputmode"] = "numeric"
+
+
+class PasskeyAnswerMixin(forms.Form):
+    """Says "not right" to an answer that no passkey gives, where the library would stumble over it."""
+
+    def _clean_fields(self) -> None:
+        try:
+            super()._clean_fields()  # type: ignore[misc]
+        except NO_PASSKEY_ANSWER:
+            self.add_error("credential", PASSKEY_REFUSED)
+
+    def _clean_form(self) -> None:
+        try:
+            super()._clean_form()  # type: ignore[misc]
+        except NO_PASSKEY_ANSWER:
+            self.add_error("credential", PASSKEY_REFUSED)
+
+
+class PasskeyForm(PasskeyAnswerMixin, passkey_forms.AuthenticateWebAuthnForm):
+    """A passkey's answer, after the password."""
+
+
+class PasskeyAgainForm(PasskeyAnswerMixin, passkey_forms.ReauthenticateWebAuthnForm):
+    """A passkey's answer once more, before something that matters."""
+
+
+class PasskeyLoginForm(PasskeyAnswerMixin, passkey_forms.LoginWebAuthnForm):
+    """A passkey's answer in place of the password."""
+
+
+class AddPasskeyForm(PlainWordsMixin, PasskeyAnswerMixin, passkey_forms.AddWebAuthnForm):
+    """A name for a new passkey, and whether it replaces the password too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"].widget.attrs["maxlength"] = 80
+        self.fields["passwordless"].label = _("Log in with this passkey alone, without the password")
+        self.fields["passwordless"].help_text = _(
+            "Needs a phone, computer or key that asks for your fingerprint, face or PIN."
+        )
+
+
+class RenamePasskeyForm(PlainWordsMixin, passkey_forms.EditWebAuthnForm):
+    """Another name for a passkey."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"].widget.attrs["maxlength"] = 80
 
 
 class SignupForm(PlainWordsMixin, allauth_forms.SignupForm):

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.audit import AccessEvent
 
-__all__ = ["AccessEvent", "Hospital", "Role", "User", "UserManager"]
+__all__ = ["AccessEvent", "Hospital", "KnownDevice", "Role", "User", "UserManager"]
 
 
 class Hospital(models.Model):
@@ -206,3 +206,22 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Let this person log in again."""
         self.is_active = True
         self.save(update_fields=["is_active"])
+
+
+class KnownDevice(models.Model):
+    """A browser in which somebody has logged in. Only a hash of what its cookie holds is stored."""
+
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="known_devices")
+    token_hash = models.CharField(max_length=64)
+    first_seen_at = models.DateTimeField(auto_now_add=True)
+    last_seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name = _("known device")
+        verbose_name_plural = _("known devices")
+        constraints = [
+            models.UniqueConstraint(fields=["user", "token_hash"], name="a_device_is_known_once_to_a_person")
+        ]
+
+    def __str__(self) -> str:
+        return f"known device {self.pk}"

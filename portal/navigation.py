@@ -20,13 +20,14 @@ class NavigationItem:
 
 
 def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
-    """Return the menu of whoever asks, in order; empty for anonymous people and for doctors nobody has approved yet.
+    """Return the menu of whoever asks, in order; empty for anonymous people, for doctors nobody has approved yet, and
+    before a second step that is needed.
 
     ``is_current`` marks the page itself, ``is_section`` the entry under which the page stands (a study under
     "Studies").
     """
     user = getattr(request, "user", None)
-    if not isinstance(user, User):
+    if not isinstance(user, User) or getattr(request, "is_second_factor_missing", False):
         return ()
     entries: list[tuple[str, str, tuple[str, ...]]] = []
     if user.is_approved_doctor:

@@ -5,11 +5,14 @@ from django.urls import include, path
 
 from portal import views
 
+handler429 = "accounts.views.too_many_requests"
+
 urlpatterns = [
     path("", views.home, name="home"),
     path("healthz", views.healthz, name="healthz"),
     path("accounts/", include("accounts.urls")),
     path("accounts/", include("allauth.account.urls")),
+    path("accounts/second-step/", include("allauth.mfa.urls")),
     path("studies/", include("studies.urls")),
     path("reports/", include("reports.urls")),
     path("administration/", admin.site.urls),

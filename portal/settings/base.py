@@ -13,7 +13,12 @@ VAR_DIR = Path(env.str("IRA_VAR_DIR", default=str(BASE_DIR / "var")))
 DEBUG = False
 ALLOWED_HOSTS: list[str] = []
 
+# allauth before ours: accounts/admin.py takes out of the administration what allauth puts in.
 INSTALLED_APPS = [
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
     "portal.apps.PortalConfig",
     "accounts.apps.AccountsConfig",
     "studies.apps.StudiesConfig",
@@ -26,8 +31,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
-    "allauth",
-    "allauth.account",
     "guardian",
     "django_htmx",
     "django_q",
@@ -42,11 +45,13 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "accounts.sessions.SessionLifetimeMiddleware",
+    "accounts.sessions.LoginRequiredMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "accounts.second_factor.SecondFactorMiddleware",
 ]
 
 ROOT_URLCONF = "portal.urls"
@@ -78,6 +83,14 @@ SQLITE_OPTIONS = {
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+# Counters of failed tries and used codes: all processes of all machines must see the same. ``migrate`` makes the table.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "portal_cache",
+        "OPTIONS": {"MAX_ENTRIES": 200_000},
+    }
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "accounts.User"
@@ -90,6 +103,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+    {"NAME": "accounts.passwords.GuessablePasswordValidator"},
     {"NAME": "accounts.demo.NoDemoPasswordValidator"},
 ]
 LOGIN_URL = "account_login"
@@ -121,6 +135,31 @@ ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_UNIQUE_EMAIL = True
+
+# How often something may be tried: number / time / of whom (address, account, or what was typed). Failed log-ins count
+# for an account whether it exists or not, so that nothing is told by the answer.
+ACCOUNT_RATE_LIMITS = {
+    "login_failed": "10/m/ip,200/h/ip,5/5m/key,20/h/key",
+    "signup": "20/h/ip",
+    "reset_password": "20/h/ip,5/h/key",
+    "reset_password_from_key": "20/m/ip",
+}
+
+# The second step of a log-in. These roles do nothing without one; everybody else may set one up.
+SECOND_FACTOR_ROLES = ["doctor", "administrator"]
+MFA_ADAPTER = "accounts.second_factor.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_FORMS = {
+    "authenticate": "accounts.forms.SecondStepForm",
+    "reauthenticate": "accounts.forms.SecondStepAgainForm",
+    "activate_totp": "accounts.forms.ActivateAppForm",
+    "authenticate_webauthn": "accounts.forms.PasskeyForm",
+    "reauthenticate_webauthn": "accounts.forms.PasskeyAgainForm",
+    "login_webauthn": "accounts.forms.PasskeyLoginForm",
+    "add_webauthn": "accounts.forms.AddPasskeyForm",
+    "edit_webauthn": "accounts.forms.RenamePasskeyForm",
+}
 
 # No anonymous guardian user: nobody is anybody's default (guardian would otherwise create one at migration).
 ANONYMOUS_USER_NAME = None
@@ -193,7 +232,16 @@ Q_CLUSTER = {
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 DEFAULT_FROM_EMAIL = env.str("IRA_FROM_EMAIL", default="Radiology portal <no-reply@localhost>")
 
-SESSION_COOKIE_AGE = 8 * 60 * 60  # seconds: a shift; the next doctor at the same screen is somebody else
+# A log-in ends after so long without a click, because the next person at the same screen is somebody else, and after a
+# working day in any case. What pages ask for by themselves is no click.
+SESSION_IDLE_MINUTES = {
+    "doctor": env.int("IRA_SESSION_IDLE_MINUTES_DOCTOR", default=30),
+    "administrator": env.int("IRA_SESSION_IDLE_MINUTES_ADMINISTRATOR", default=15),
+    "patient": env.int("IRA_SESSION_IDLE_MINUTES_PATIENT", default=20),
+}
+SESSION_ABSOLUTE_HOURS = env.int("IRA_SESSION_ABSOLUTE_HOURS", default=12)
+SESSION_PASSIVE_VIEWS = ["studies:study_status", "studies:study_read_panel", "studies:study_rows"]
+SESSION_COOKIE_AGE = SESSION_ABSOLUTE_HOURS * 60 * 60
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"

@@ -4,6 +4,8 @@ from portal.settings.base import *  # noqa: F403 - a settings layer is the base 
 from portal.settings.base import SQLITE_OPTIONS, env
 
 SECRET_KEY = env.str("DJANGO_SECRET_KEY")
+# Former secret keys, newest first: what they signed or encrypted stays readable while the key is changed.
+SECRET_KEY_FALLBACKS = env.list("DJANGO_SECRET_KEY_FALLBACKS", default=[])
 AUDIT_KEY = env.str("IRA_AUDIT_KEY")
 ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", default=[])

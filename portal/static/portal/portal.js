@@ -35,6 +35,17 @@ document.addEventListener("submit", (event) => {
   }
 });
 
+// A passkey that was refused or cancelled says so beside its button.
+document.addEventListener("allauth.error", (event) => {
+  const notices = document.querySelectorAll("[data-passkey-failed]");
+  notices.forEach((notice) => {
+    notice.hidden = false;
+  });
+  if (notices.length) {
+    event.preventDefault();
+  }
+});
+
 // The account menu closes on Escape and on a click elsewhere, as people expect of a menu.
 const account = document.querySelector("details.account");
 if (account) {
