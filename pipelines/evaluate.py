@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 
 from ml.data import find_folders
-from pipelines.manage import manage
+from pipelines.manage import DATA, TRAINED, manage
 
-MODEL = Path("var/train/model")
 OUT = Path("var/evaluation")
 
 if __name__ == "__main__":
-    os.environ["IRA_MODEL_DIR"] = str(MODEL)
-    folders = find_folders(Path(os.environ.get("IRA_DATA_DIR", "data")))
+    os.environ["IRA_MODEL_DIR"] = str(TRAINED / "model")
+    folders = find_folders(DATA)
     layouts = {
         "chest-ctscan": folders.chest_ctscan,
         "lidc-nodules": folders.lidc_nodules,

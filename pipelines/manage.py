@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import django
 from django.core.management import call_command
+
+# Where the stages hand over to each other; dvc.yaml names the same places.
+DATA = Path("var/ingest/data")
+MANIFEST = Path("var/ingest/manifest.csv")
+TRAINED = Path("var/train")
 
 
 def manage(command: str, *arguments: Any) -> None:

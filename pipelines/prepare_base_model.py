@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pipelines.manage import manage
+from pipelines.manage import DATA, MANIFEST, TRAINED, manage
+from pipelines.resume import resumable
 
 if __name__ == "__main__":
-    manage("train", "--stage", "outline", "--resume")
+    with resumable(TRAINED, pattern="*-outline.npz", sections=("seed", "splits", "outline"), inputs=(MANIFEST,)):
+        manage("train", "--data", DATA, "--out", TRAINED, "--stage", "outline", "--resume")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pipelines.manage import manage
+from pipelines.manage import DATA, MANIFEST, TRAINED, manage
+from pipelines.resume import resumable
 
 if __name__ == "__main__":
-    manage("train", "--cross-validate")
-    manage("train", "--stage", "classifier", "--resume")
+    inputs = (MANIFEST, TRAINED / "outline.weights.h5")
+    with resumable(TRAINED, pattern="*-classifier.npz", sections=("seed", "classifier"), inputs=inputs):
+        manage("train", "--data", DATA, "--out", TRAINED, "--cross-validate")
+        manage("train", "--data", DATA, "--out", TRAINED, "--stage", "classifier", "--resume")

@@ -15,14 +15,12 @@ import numpy as np
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from PIL import Image
 
 keras = pytest.importorskip("keras", reason="training packages (requirements/ml.txt) are not installed")
 tf = pytest.importorskip("tensorflow", reason="training packages (requirements/ml.txt) are not installed")
 
 from ml.data import CLASSES  # noqa: E402 - only where the training packages are installed
 from ml.errors import DivergedError, TrainingDataError  # noqa: E402
-from ml.phantom import NoduleSpec, PhantomSpec, make_phantom  # noqa: E402
 from ml.training import classifier as classifying  # noqa: E402
 from ml.training import figures as measuring  # noqa: E402
 from ml.training.classifier import ClassifierData, SliceBatches  # noqa: E402
@@ -30,6 +28,7 @@ from ml.training.loop import Checkpoint, Run, Schedule, fit, recalibrate_normali
 from ml.training.outline import outline_loss  # noqa: E402
 from ml.training.parameters import DEFAULT_PATH, limited, load_parameters  # noqa: E402
 from ml.training.patches import Example, PatchMaker  # noqa: E402
+from tests.sets import draw_all_layouts  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 # A small training as its own process, so that it can be killed: argv is folder, steps, seconds of sleep a step.
@@ -434,37 +433,8 @@ class TestFigures:
 def data_folder(tmp_path) -> Path:
     """The three layouts, generated."""
     root = tmp_path / "data"
-    nodule = NoduleSpec(24, "solid", "inner", "left")
-    index = ["image,mask,patient,nodule,readers,area_px,malignancy"]
-    for number in range(24):
-        phantom = make_phantom(number, spec=PhantomSpec(level=0.5, window="wide", nodules=(nodule,)))
-        x, y = (int(np.clip(value, 64, 192)) for value in phantom.nodules[0].centre_px)
-        crop = np.s_[y - 64 : y + 64, x - 64 : x + 64]
-        name = f"P{number:02d}/nodule0_slice1"
-        save(root / f"lidc-nodules/{name}.png", phantom.pixels[crop])
-        save(root / f"lidc-nodules/{name}_mask.png", phantom.mask[crop])
-        area = int((phantom.mask[crop] > 0).sum())
-        index.append(f"{name}.png,{name}_mask.png,P{number:02d},0,4,{area},{1 + number % 5}")
-        if number < 6:
-            save(root / f"msd-lung-slices/subject-{number % 3}/slice{number}.png", phantom.pixels)
-            save(root / f"msd-lung-slices/subject-{number % 3}/slice{number}_mask.png", phantom.mask)
-    (root / "lidc-nodules/index.csv").write_text("\n".join(index) + "\n")
-    folders = ["adenocarcinoma", "large.cell.carcinoma", "normal", "squamous.cell.carcinoma"]
-    groups = ["path,split,class,sha1,width,height,same_slice_id,patient_group_id"]
-    for place, (split, folder) in enumerate((s, f) for s in ("train", "valid", "test") for f in folders):
-        for number in range(3):
-            seed = 1000 + 10 * place + number
-            pixels = make_phantom(seed, spec=PhantomSpec(nodules=() if folder == "normal" else (nodule,))).pixels
-            relative = f"{split}/{folder}/{number}.png"
-            save(root / "chest-ctscan-images/Data" / relative, pixels)
-            groups.append(f"{relative},{split},{folder},sha-{seed},256,256,{seed},{seed}")
-    (root / "chest-ctscan-images/groups.csv").write_text("\n".join(groups) + "\n")
+    draw_all_layouts(root)
     return root
-
-
-def save(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path)
 
 
 @pytest.fixture

@@ -1,0 +1,141 @@
+"""`dvc repro` in an empty checkout, from drawn sets to an evaluated model; and what it leaves alone after that."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ml.runtime import load_model
+from pipelines import resume
+from tests.sets import draw_all_layouts
+from tests.tools import ROOT
+
+pytest.importorskip("tensorflow", reason="training packages (requirements/ml.txt) are not installed")
+pytest.importorskip("dvc", reason="training packages (requirements/ml.txt) are not installed")
+
+
+def dvc(checkout: Path, *arguments: str) -> str:
+    """Run DVC as a person would who has the virtual environment active; return what it said."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "IRA_"))}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=checkout, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """What git holds, the quick parameters, and three small sets behind a link."""
+    folder = tmp_path_factory.mktemp("repro")
+    checkout = folder / "checkout"
+    left_out = shutil.ignore_patterns(
+        "var", "data", ".git", ".venv*", "__pycache__", ".*_cache", "mlruns", "tests", "tmp"
+    )
+    shutil.copytree(ROOT, checkout, ignore=left_out, symlinks=True)
+    subprocess.run(["git", "init", "--quiet"], cwd=checkout, check=True)
+    shutil.copyfile(checkout / "params.quick.yaml", checkout / "params.yaml")
+    draw_all_layouts(folder / "sets", nodule_patients=12, pictures_a_class=3, has_groups=False)
+    (folder / "sets/chest-ctscan-images/Data/test/normal/notes.txt").write_text("not a picture")
+    (checkout / "data").symlink_to(folder / "sets", target_is_directory=True)
+    return checkout
+
+
+@pytest.mark.slow
+def test_the_whole_way_runs_once_and_then_only_what_changed(checkout):
+    said = dvc(checkout, "repro", "evaluate")
+    stages = ("ingest", "prepare_base_model", "train", "evaluate")
+    assert [name for name in stages if f"Running stage '{name}'" in said] == list(stages)
+
+    ingested = json.loads((checkout / "var/ingest/data_report.json").read_text(encoding="utf-8"))
+    assert ingested["class_set"]["pictures"] == 36
+    assert "inferred" in ingested["class_set"]["groups_from"]
+    assert [one["path"] for one in ingested["set_aside"]] == ["test/normal/notes.txt"]
+    model = load_model(checkout / "var/train/model")
+    assert {"grouped_cv_macro_f1", "official_test_accuracy"} <= set(model.card["figures"])
+    report = json.loads((checkout / "var/evaluation/chest-ctscan/report.json").read_text(encoding="utf-8"))
+    assert report["model_version"] == model.version
+    assert (checkout / "var/evaluation/lidc-nodules/report.json").is_file()
+    assert (checkout / "var/evaluation/whole-slices/report.json").is_file()
+
+    said = dvc(checkout, "repro", "evaluate")
+    for name in stages:
+        assert f"Stage '{name}' didn't change, skipping" in said
+
+    parameters = (checkout / "params.yaml").read_text(encoding="utf-8")
+    (checkout / "params.yaml").write_text(parameters.replace("dropout: 0.3", "dropout: 0.2"), encoding="utf-8")
+    said = dvc(checkout, "status")
+    assert "train:" in said
+    assert "ingest:" not in said
+    assert "prepare_base_model:" not in said
+
+
+class TestCheckpoints:
+    @pytest.fixture
+    def stage(self, tmp_path, monkeypatch):
+        """Ends a stage well, or as a kill would."""
+        monkeypatch.setattr(resume, "PARAMS", tmp_path / "params.yaml")
+        (tmp_path / "params.yaml").write_text("seed: 0\nclassifier: {dropout: 0.3}\noutline: {width: 1}\n")
+        (tmp_path / "manifest.csv").write_text("one")
+
+        def run(*, is_killed: bool) -> bool:
+            """Return whether the checkpoint of before was there."""
+            checkpoint = tmp_path / "out/small-classifier.npz"
+            ending = pytest.raises(KeyboardInterrupt) if is_killed else nullcontext()
+            with (
+                ending,
+                resume.resumable(
+                    tmp_path / "out",
+                    pattern="*-classifier.npz",
+                    sections=("seed", "classifier"),
+                    inputs=(tmp_path / "manifest.csv",),
+                ),
+            ):
+                was_there = checkpoint.exists()
+                checkpoint.write_text("half way")
+                if is_killed:
+                    raise KeyboardInterrupt
+            return was_there
+
+        return run
+
+    def test_a_killed_stage_goes_on(self, stage, tmp_path):
+        stage(is_killed=True)
+        (tmp_path / "out/crops-outline.npz").write_text("another stage's")
+        assert stage(is_killed=True)
+        assert (tmp_path / "out/crops-outline.npz").exists()
+
+    def test_a_finished_stage_starts_anew(self, stage):
+        stage(is_killed=False)
+        assert not stage(is_killed=True)
+
+    @pytest.mark.parametrize(("name", "text"), [("params.yaml", "{seed: 0, classifier: {}}"), ("manifest.csv", "two")])
+    def test_other_parameters_or_data_start_anew(self, stage, tmp_path, name, text):
+        stage(is_killed=True)
+        (tmp_path / name).write_text(text)
+        assert not stage(is_killed=True)
+
+    def test_other_parameters_of_another_stage_do_not(self, stage, tmp_path):
+        stage(is_killed=True)
+        (tmp_path / "params.yaml").write_text("seed: 0\nclassifier: {dropout: 0.3}\noutline: {width: 2}\n")
+        assert stage(is_killed=True)
+
+
+def test_the_quick_parameters_are_read_and_have_the_same_sections():
+    from ml.training.parameters import load_parameters
+
+    quick = load_parameters(ROOT / "params.quick.yaml")
+    assert quick.outline.width < 0.1
+    sections = [yaml.safe_load((ROOT / name).read_text()) for name in ("params.yaml", "params.quick.yaml")]
+    assert set(sections[0]) == set(sections[1])
