@@ -33,7 +33,11 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
     if user.is_approved_doctor:
         entries = [
             (_("Today"), "home", ()),
-            (_("Studies"), "studies:study_list", ("studies:study_detail", "studies:study_share", "studies:image_add")),
+            (
+                _("Studies"),
+                "studies:study_list",
+                ("studies:study_detail", "studies:study_read", "studies:study_share", "studies:image_add"),
+            ),
             (_("New study"), "studies:study_create", ()),
             (
                 _("Patients"),

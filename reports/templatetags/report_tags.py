@@ -76,8 +76,8 @@ def templates_for(user: User) -> list[ReportTemplate]:
 @register.simple_tag
 def report_states(studies: Iterable[Study]) -> dict[uuid.UUID, Report]:
     """Return the newest report of each study that has one, by the study's identifier, in one query."""
-    reports = Report.objects.filter(study__in=list(studies)).order_by("created_at")
-    return {report.study_id: report for report in reports.only("study", "state", "created_at")}
+    reports = Report.objects.filter(study__in=list(studies)).order_by("version")
+    return {report.study_id: report for report in reports.only("study", "state", "version")}
 
 
 @register.filter

@@ -27,6 +27,17 @@ class AllowedPermissionsMixin(models.Model):
             )
         super().save(*args, **kwargs)
 
+    @classmethod
+    def ids_granted_to(cls, user: Any, *, codename: str) -> models.QuerySet[Any]:
+        """Return the identifiers of the objects on which this person holds the permission, as a subquery.
+
+        The permission is looked up once and compared by its key: joined by its name, PostgreSQL would take one grant
+        in seventy for a match, and sort 100,000 studies where an index has them in order.
+        """
+        permissions = Permission.objects.filter(codename=codename, content_type__app_label=cls._meta.app_label)
+        permission = permissions.order_by().values("id")[:1]
+        return cls._default_manager.filter(user=user, permission=permission).values("content_object_id")
+
 
 class PatientUserObjectPermission(AllowedPermissionsMixin, UserObjectPermissionBase):
     """A doctor's grant on one patient record."""

@@ -31,9 +31,7 @@ class PatientQuerySet(models.QuerySet["Patient"]):
             return self.none()
         return self.filter(
             hospital_id=user.hospital_id,
-            id__in=PatientUserObjectPermission.objects.filter(user=user, permission__codename=codename).values(
-                "content_object_id"
-            ),
+            id__in=PatientUserObjectPermission.ids_granted_to(user, codename=codename),
         )
 
     def matching(self, text: str) -> "PatientQuerySet":

@@ -44,9 +44,7 @@ class StudyQuerySet(models.QuerySet["Study"]):
             return self.none()
         return self.filter(
             patient__hospital_id=user.hospital_id,
-            id__in=StudyUserObjectPermission.objects.filter(user=user, permission__codename=codename).values(
-                "content_object_id"
-            ),
+            id__in=StudyUserObjectPermission.ids_granted_to(user, codename=codename),
         )
 
     def with_slice_count(self) -> "StudyQuerySet":
