@@ -5,6 +5,7 @@ Every address that takes a judgement is a page with a form too, so that nothing 
 
 - 200 ``{"first_impression": …}``, ``{"review": …}`` or ``{"image_review": …}`` when stored, now or before,
 - 400 ``{"error": sentence, "errors": {field: [sentences]}}`` for what cannot be stored,
+- 403 ``{"error": sentence}`` for who may only read, or has not noted a first impression yet,
 - 409 ``{"error": sentence, "latest": … or null}`` when somebody else was faster; nothing is overwritten.
 """
 
@@ -26,6 +27,7 @@ from accounts.models import AccessEvent, User
 from studies import uploads
 from studies.access import current_user, doctors_only, require_revealed
 from studies.errors import FirstImpressionNotedError, OutlineError, ReviewError, StaleReviewError
+from studies.keeping import forget_entries, keeps_entries, kept_entries
 from studies.models import EffectiveFinding, Finding, FindingReview, FirstImpression, Image, Study, judged_findings
 from studies.outlines import region_of
 from studies.pictures import draw_judged
@@ -46,6 +48,7 @@ def reading(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     return JsonResponse(reading_json(study, doctor=doctor))
 
 
+@keeps_entries
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @doctors_only
@@ -57,7 +60,7 @@ def first_impression(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseB
     if request.method != "POST":
         if stored is not None:
             return redirect(reading_address(request, study=study))
-        return _first_impression_page(request, study=study, form=FirstImpressionForm())
+        return _first_impression_page(request, study=study, form=FirstImpressionForm(initial=kept_entries(request)))
     form = FirstImpressionForm(request.POST)
     if not form.is_valid():
         if wants_json(request):
@@ -71,6 +74,7 @@ def first_impression(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseB
             latest = first_impression_json(stored) if stored is not None else None
             return JsonResponse({"error": str(error), "latest": latest}, status=409)
         return _first_impression_page(request, study=study, form=form, problem=str(error), stored=stored, status=409)
+    forget_entries(request)
     if stored is None:
         AccessEvent.record(request, action=AccessEvent.Action.CREATED, target=noted)
     if wants_json(request):
@@ -79,6 +83,7 @@ def first_impression(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseB
     return redirect(reading_address(request, study=study, number=request.POST.get("slice", "")))
 
 
+@keeps_entries
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @doctors_only
@@ -86,11 +91,12 @@ def finding_reviews(request: HttpRequest, lesion_id: uuid.UUID) -> HttpResponseB
     """Judge a finding of the model, or one that a doctor added: accept, reject or correct it."""
     doctor = current_user(request)
     image = _image_of_lesion(doctor, lesion_id)
-    _require_may_judge(image.study, doctor=doctor)
+    if refusal := _may_not_judge(request, study=image.study, doctor=doctor):
+        return refusal
     if request.method != "POST":
         AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=image)
         found = _judged(image, lesion_id)
-        return _finding_page(request, image=image, found=found, form=_form_for(image, found=found))
+        return _finding_page(request, image=image, found=found, form=_form_for(request, image=image, found=found))
     form = FindingReviewForm(
         request.POST, request.FILES, refusal=uploads.refusal(request), has_spacing=image.pixel_spacing_mm is not None
     )
@@ -114,6 +120,7 @@ def finding_reviews(request: HttpRequest, lesion_id: uuid.UUID) -> HttpResponseB
     return _finding_page(request, image=image, found=_judged(image, lesion_id), form=form, status=400)
 
 
+@keeps_entries
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @doctors_only
@@ -122,7 +129,8 @@ def image_reviews(request: HttpRequest, image_id: uuid.UUID) -> HttpResponseBase
     doctor = current_user(request)
     visible = Image.objects.visible_to(doctor).select_related("study__patient__hospital")
     image = get_object_or_404(visible, id=image_id)
-    _require_may_judge(image.study, doctor=doctor)
+    if refusal := _may_not_judge(request, study=image.study, doctor=doctor):
+        return refusal
     if request.method != "POST":
         AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=image)
         return _image_page(request, image=image)
@@ -212,10 +220,17 @@ def _image_of_lesion(doctor: User, lesion_id: uuid.UUID) -> Image:
     return image
 
 
-def _require_may_judge(study: Study, *, doctor: User) -> None:
-    if not study.can_be_changed_by(doctor):
-        raise PermissionDenied(_("You may read this study, but not change it."))
-    require_revealed(study, to=doctor)
+def _may_not_judge(request: HttpRequest, *, study: Study, doctor: User) -> HttpResponseBase | None:
+    """Say why the doctor may not judge: a sentence for a script, an error for a page; None if they may."""
+    try:
+        if not study.can_be_changed_by(doctor):
+            raise PermissionDenied(_("You may read this study, but not change it."))
+        require_revealed(study, to=doctor)
+    except PermissionDenied as error:
+        if wants_json(request):
+            return JsonResponse({"error": str(error)}, status=403)
+        raise
+    return None
 
 
 def _judged(image: Image, lesion_id: uuid.UUID) -> EffectiveFinding | None:
@@ -223,7 +238,7 @@ def _judged(image: Image, lesion_id: uuid.UUID) -> EffectiveFinding | None:
     return next((found for found in judged_findings([image])[image.id] if found.lesion_id == lesion_id), None)
 
 
-def _form_for(image: Image, *, found: EffectiveFinding | None) -> FindingReviewForm:
+def _form_for(request: HttpRequest, *, image: Image, found: EffectiveFinding | None) -> FindingReviewForm:
     initial: dict[str, Any] = {"verdict": FindingReview.Verdict.CORRECTED}
     if found is not None:
         initial |= {
@@ -232,10 +247,11 @@ def _form_for(image: Image, *, found: EffectiveFinding | None) -> FindingReviewF
             "malignancy": found.malignancy,
             "note": found.note,
         }
-    return FindingReviewForm(initial=initial, has_spacing=image.pixel_spacing_mm is not None)
+    return FindingReviewForm(initial=initial | kept_entries(request), has_spacing=image.pixel_spacing_mm is not None)
 
 
 def _finding_stored(request: HttpRequest, *, review: FindingReview, image: Image, is_new: bool) -> HttpResponseBase:
+    forget_entries(request)
     if is_new:
         AccessEvent.record(request, action=AccessEvent.Action.CREATED, target=review)
     if wants_json(request):
@@ -344,7 +360,7 @@ def _image_page(
             initial={"seen": latest.id, "diagnosis": latest.diagnosis} if latest is not None else None
         )
     if added is None:
-        initial = {"verdict": FindingReview.Verdict.ADDED, "token": uuid.uuid4()}
+        initial = {"verdict": FindingReview.Verdict.ADDED, "token": uuid.uuid4()} | kept_entries(request)
         added = FindingReviewForm(initial=initial, has_spacing=image.pixel_spacing_mm is not None)
     context = {
         "study": image.study,

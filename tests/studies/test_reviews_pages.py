@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import uuid
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from PIL import Image as PillowImage
-from pytest_django.asserts import assertContains, assertRedirects
+from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 from pytest_django.fixtures import Settings
 
 from accounts.models import AccessEvent, User
@@ -473,3 +474,63 @@ def test_the_picture_as_judged_leaves_rejected_findings_out_and_shows_what_was_d
     page.post(address("image_reviews", image_id=image.id), {"verdict": "added", "diameter_px": "9"})
     assert page.get(url).status_code == 200, "a finding without a place is left out"
     assertContains(page.get(address("study_detail", study_id=image.study_id)), "The picture with what counts")
+
+
+# --- the session ends -------------------------------------------------------------------------------------------------
+
+
+def hidden_field(response: Any, name: str) -> str:
+    """Return the value of a hidden field of the page."""
+    return str(re.search(rf'name="{name}" value="([^"]*)"', response.text).group(1))  # type: ignore[union-attr]
+
+
+def test_pain_11_a_first_impression_sent_after_the_session_ended_is_still_there(
+    page: Client, image: Image, doctor: User
+) -> None:
+    url = address("first_impression", study_id=image.study_id)
+    author = hidden_field(page.get(url), "author")
+    page.logout()
+    response = page.post(url, IMPRESSION | {"author": author})
+    assertRedirects(response, f"{reverse('account_login')}?next={url}", fetch_redirect_response=False)
+    assert not FirstImpression.objects.exists()
+    # The log-in takes the anonymous session over.
+    page.force_login(doctor)
+    response = page.get(url)
+    assertContains(response, "A mass.")
+    assert response.context["form"]["diagnosis"].value() == "adenocarcinoma"
+    page.post(url, IMPRESSION)
+    assert FirstImpression.objects.get().note == "A mass."
+
+
+def test_pain_11_a_correction_and_its_outline_survive_the_end_of_the_session(
+    page: Client, finding: Finding, revealed: Any, doctor: User
+) -> None:
+    url = of_finding(finding)
+    author = hidden_field(page.get(url), "author")
+    page.logout()
+    page.post(url, {"verdict": "corrected", "note": "Kept.", "outline": drawn(), "seen": "", "author": author})
+    page.force_login(doctor)
+    response = page.get(url)
+    assertContains(response, "Kept.")
+    kept = hidden_field(response, "outline_kept")
+    page.post(url, {"verdict": "corrected", "note": "Kept.", "outline_kept": kept, "seen": ""})
+    assert FindingReview.objects.get().area_px == 96
+
+
+@pytest.mark.parametrize("author", ["", "forged", None])
+def test_only_a_form_of_ours_is_kept_and_only_for_its_author(
+    page: Client, image: Image, doctor: User, author: str | None
+) -> None:
+    url = address("first_impression", study_id=image.study_id)
+    token = hidden_field(page.get(url), "author") if author is None else author
+    page.logout()
+    page.post(url, IMPRESSION | {"author": token})
+    somebody = DoctorFactory(hospital=doctor.hospital) if author is None else doctor
+    grant_study(image.study, to=somebody, can_change=True)
+    page.force_login(somebody)
+    assertNotContains(page.get(url), "A mass.")
+
+
+def test_a_refusal_tells_a_script_and_a_person_why(page: Client, finding: Finding) -> None:
+    assert "first impression" in page.post(of_finding(finding), {"verdict": "accepted"}, **JSON).json()["error"]
+    assertContains(page.get(of_finding(finding)), "Please note your first impression", status_code=403)
