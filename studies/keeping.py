@@ -43,9 +43,11 @@ def keeps_entries(view: View[Arguments]) -> View[Arguments]:
     def kept(request: HttpRequest, *args: Arguments.args, **kwargs: Arguments.kwargs) -> HttpResponseBase:
         if request.user.is_authenticated:
             return view(request, *args, **kwargs)
-        if request.method == "POST":
-            _keep(request)
-        return redirect_to_login(request.path)
+        if request.method != "POST":
+            return redirect_to_login(request.get_full_path())
+        _keep(request)
+        # Whoever came from the reading page goes back there in the end.
+        return redirect_to_login(f"{request.path}?back=read" if request.POST.get("back") == "read" else request.path)
 
     return kept
 

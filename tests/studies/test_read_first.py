@@ -17,6 +17,7 @@ from studies.agreement import agreement, compare_all, compare_with_ai
 from studies.models import Analysis, FindingReview, FirstImpression, Image
 from studies.permissions import grant_study
 from tests.factories import (
+    AdministratorFactory,
     AnalysisFactory,
     DoctorFactory,
     FirstImpressionFactory,
@@ -201,3 +202,19 @@ def test_the_counts_of_agreement_add_up_and_cost_two_queries(doctor: User) -> No
     row = compared[0].to_row()
     assert row["ai_class"] == "adenocarcinoma"
     assert not any("Family" in str(value) for value in row.values()), "nobody is named"
+
+
+# --- the switch -------------------------------------------------------------------------------------------------------
+
+
+def test_an_administrator_of_the_hospital_switches_reading_first_off_and_on(client: Client, image: Image) -> None:
+    hospital = image.study.patient.hospital
+    client.force_login(AdministratorFactory(hospital=hospital))
+    url = reverse("admin:accounts_hospital_change", args=[hospital.pk])
+    values = {"department": "Radiology", "address": "", "phone": ""}
+    assert client.post(url, values).status_code == 302
+    hospital.refresh_from_db()
+    assert not hospital.reads_first
+    client.post(url, values | {"reads_first": "on"})
+    hospital.refresh_from_db()
+    assert hospital.reads_first
