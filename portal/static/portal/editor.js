@@ -10,7 +10,8 @@ const KEEP_DAYS = 7;
 
 const csrfToken = (form) => document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] || form.elements.csrfmiddlewaretoken.value;
 const equal = (one, other) => FIELDS.every((name) => one[name] === other[name]);
-const unified = (text) => Object.fromEntries(FIELDS.map((name) => [name, (text[name] || "").replaceAll("\r\n", "\n")]));
+// As the portal stores it, so that equal texts are equal.
+const unified = (text) => Object.fromEntries(FIELDS.map((name) => [name, (text[name] || "").replaceAll("\r\n", "\n").trim()]));
 
 // The browser's store may be switched off or full; then the page still saves itself, it only cannot keep.
 const keep = {
@@ -355,19 +356,28 @@ class Editor {
       this.resolve(button.value);
       return;
     }
-    if (button?.name === "resolve" && button.value === "theirs") {
-      keep.remove(this.key);
-    } else if (this.isDirty) {
-      this.remember();
-    }
-    if (this.running) {
-      // Two at once with one revision: the second would be told that somebody was faster.
+    if (this.isConflicting && button?.name !== "resolve") {
       event.preventDefault();
-      await this.running;
-      this.form.requestSubmit(button);
+      this.part("conflict").scrollIntoView({ block: "start" });
+      this.part("conflict").querySelector("button").focus({ preventScroll: true });
       return;
     }
     clearTimeout(this.timer);
+    if (button?.name === "resolve") {
+      // The form carries the text and the choice; what the browser has kept is part of neither any more.
+      keep.remove(this.key);
+    } else if (this.running || (this.isDirty && !this.isConflicting && !this.isOver && !this.hasTried)) {
+      // First as it always is: two at once with one revision, and the second would be told that somebody was faster.
+      event.preventDefault();
+      this.remember();
+      await this.save();
+      this.hasTried = !this.isConflicting;
+      if (this.hasTried) {
+        this.form.requestSubmit(button);
+      }
+      return;
+    }
+    this.hasTried = false;
     this.isLeaving = true;
   }
 
