@@ -18,14 +18,16 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
+from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.invitations import send_approval, send_invitation
+from accounts.invitations import send_approval, send_invitation, send_rejection, send_second_factor_removed
 from accounts.models import AccessEvent, Hospital, Role, User
 from accounts.roles import apply_role
+from accounts.second_factor import remove_second_factor
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -40,7 +42,16 @@ admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-a
 admin.site.unregister([Authenticator, UserSession])
 
 
-HISTORY_FIELDS = ("is_active", "approved_at", "approved_by", "last_login", "created_at")
+HISTORY_FIELDS = (
+    "is_active",
+    "approved_at",
+    "approved_by",
+    "rejected_at",
+    "rejected_by",
+    "rejection_reason",
+    "last_login",
+    "created_at",
+)
 
 
 def administrator_of(request: HttpRequest) -> User:
@@ -58,12 +69,19 @@ class ApprovalFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
         """Name the two choices."""
-        return (("waiting", _("waiting for approval")), ("approved", _("approved")))
+        return (
+            ("waiting", _("waiting for approval")),
+            ("approved", _("approved")),
+            ("rejected", _("rejected")),
+        )
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
         """Restrict the list."""
         if self.value() == "waiting":
-            return queryset.filter(role=Role.DOCTOR, approved_at__isnull=True, is_active=True)
+            waiting = queryset.filter(role=Role.DOCTOR, approved_at__isnull=True, rejected_at__isnull=True)
+            return waiting.filter(is_active=True)
+        if self.value() == "rejected":
+            return queryset.filter(role=Role.DOCTOR, rejected_at__isnull=False)
         if self.value() == "approved":
             return queryset.filter(role=Role.DOCTOR, approved_at__isnull=False)
         return queryset
@@ -96,6 +114,18 @@ class UserForm(forms.ModelForm):
         return data
 
 
+class RejectionForm(forms.Form):
+    """Why a request for access is turned down."""
+
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 4, "cols": 60}),
+        help_text=_("The doctor reads it in the e-mail. Say what is missing and what to do next."),
+        error_messages={"required": _("Please say why, so that the doctor knows what to do next.")},
+    )
+
+
 @admin.register(User)
 class UserAdmin(admin.ModelAdmin):
     """People: create doctors, approve, deactivate. The password is always chosen by its owner, by a mailed link."""
@@ -106,7 +136,7 @@ class UserAdmin(admin.ModelAdmin):
     search_fields = ("email", "given_name", "family_name", "licence_number")
     search_help_text = _("Name, e-mail address or licence number.")
     ordering = ("family_name", "given_name")
-    actions = ("approve", "invite", "deactivate", "reactivate")
+    actions = ("approve", "reject", "invite", "remove_second_factor", "deactivate", "reactivate")
     list_per_page = 50
 
     @admin.display(description=_("name"), ordering="family_name")
@@ -188,7 +218,8 @@ class UserAdmin(admin.ModelAdmin):
             transaction.on_commit(lambda: send_invitation(request, user=obj), robust=True)
         else:
             if "role" in form.changed_data:
-                obj.approved_at = obj.approved_by = None
+                obj.approved_at = obj.approved_by = obj.rejected_at = obj.rejected_by = None
+                obj.rejection_reason = ""
                 if obj.role != Role.ADMINISTRATOR:
                     obj.is_staff = obj.is_superuser = False
             super().save_model(request, obj, form, change)
@@ -245,6 +276,8 @@ class UserAdmin(admin.ModelAdmin):
                 return _("is deactivated; let them log in again first")
             if not self.has_confirmed(person):
                 return _("has not confirmed the e-mail address yet, so we do not know whose it is")
+            if not person.licence_number:
+                return _("has no licence number; open the person, enter it and check it in the register")
             with transaction.atomic():
                 person.approve(by=who)
                 transaction.on_commit(lambda: send_approval(request, user=person), robust=True)
@@ -254,6 +287,58 @@ class UserAdmin(admin.ModelAdmin):
         text = ngettext(
             "%d doctor was approved and told by e-mail.", "%d doctors were approved and told by e-mail.", done
         )
+        if done:
+            messages.success(request, text % done)
+
+    @admin.action(description=_("Reject: turn their request down, with a reason"), permissions=["change"])
+    def reject(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponseBase | None:
+        """Ask for the reason, then turn requests down and mail it."""
+        who = administrator_of(request)
+        form = RejectionForm(request.POST if "reason" in request.POST else None)
+        if not form.is_valid():
+            context = {
+                **self.admin_site.each_context(request),
+                "title": _("Turn requests down"),
+                "form": form,
+                "people": queryset,
+                "action": "reject",
+                "opts": self.model._meta,
+            }
+            return TemplateResponse(request, "admin/accounts/user/reject.html", context)
+
+        def reject_one(person: User) -> "StrOrPromise | None":
+            if person.role != Role.DOCTOR:
+                return _("only doctors are rejected")
+            if person.approved_at is not None:
+                return _("is approved already; deactivate them instead")
+            with transaction.atomic():
+                person.reject(by=who, reason=form.cleaned_data["reason"])
+                transaction.on_commit(lambda: send_rejection(request, user=person), robust=True)
+            return None
+
+        done = self._each(request, queryset, reject_one, note="Rejected.")
+        text = ngettext(
+            "%d request was turned down and answered by e-mail.",
+            "%d requests were turned down and answered by e-mail.",
+            done,
+        )
+        if done:
+            messages.success(request, text % done)
+        return None
+
+    @admin.action(description=_("Remove the second step: they lost phone and recovery codes"), permissions=["change"])
+    def remove_second_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Let people set up a new second step at their next log-in; their sessions end and they are told."""
+
+        def remove_one(person: User) -> "StrOrPromise | None":
+            with transaction.atomic():
+                if not remove_second_factor(person):
+                    return _("has no second step")
+                transaction.on_commit(lambda: send_second_factor_removed(request, user=person), robust=True)
+            return None
+
+        done = self._each(request, queryset, remove_one, note="Second step removed.")
+        text = ngettext("The second step of %d person was removed.", "The second step of %d people was removed.", done)
         if done:
             messages.success(request, text % done)
 

@@ -34,6 +34,19 @@ def send_approval(request: HttpRequest, *, user: User) -> None:
         get_adapter(request).send_mail("accounts/email/approved", user.email, context)
 
 
+def send_rejection(request: HttpRequest, *, user: User) -> None:
+    """Tell a doctor that the request for access was turned down, and why."""
+    with request_context(request):
+        get_adapter(request).send_mail("accounts/email/rejected", user.email, {"user": user})
+
+
+def send_second_factor_removed(request: HttpRequest, *, user: User) -> None:
+    """Tell somebody that an administrator has removed their second step."""
+    context = {"user": user, "url": request.build_absolute_uri(reverse("account_login"))}
+    with request_context(request):
+        get_adapter(request).send_mail("accounts/email/second_factor_removed", user.email, context)
+
+
 def confirm_email_after_reset(sender: type[User], *, user: User, **kwargs: Any) -> None:
     """Take the used link as proof of the address it was mailed to, so that an invited person needs no second mail.
 

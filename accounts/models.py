@@ -51,6 +51,9 @@ class Role(models.TextChoices):
     ADMINISTRATOR = "administrator", _("Administrator")
 
 
+REJECTION_FIELDS = ("rejected_at", "rejected_by", "rejection_reason")
+
+
 class UserManager(BaseUserManager["User"]):
     """Creates people who log in by e-mail."""
 
@@ -80,8 +83,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     A doctor sees nothing until an administrator has approved them (``approved_at``)::
 
         signed up as doctor ──approve()──▶ approved ──deactivate()──▶ inactive
-                                              ▲                          │
-                                              └───────reactivate()───────┘
+                │                          ▲    ▲                        │
+                └──reject()──▶ rejected ───┘    └──────reactivate()──────┘
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -97,6 +100,11 @@ class User(AbstractBaseUser, PermissionsMixin):
     approved_by = models.ForeignKey(
         "self", on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="approved_people"
     )
+    rejected_at = models.DateTimeField(_("rejected at"), null=True, blank=True, editable=False)
+    rejected_by = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="rejected_people"
+    )
+    rejection_reason = models.TextField(_("reason of the rejection"), max_length=500, blank=True, editable=False)
     is_active = models.BooleanField(_("may log in"), default=True)
     is_staff = models.BooleanField(_("may open the administration"), default=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -127,6 +135,14 @@ class User(AbstractBaseUser, PermissionsMixin):
                 | models.Q(hospital__isnull=False),
                 name="an_approved_doctor_belongs_to_a_hospital",
             ),
+            models.CheckConstraint(
+                condition=models.Q(approved_at__isnull=True) | models.Q(rejected_at__isnull=True),
+                name="nobody_is_approved_and_rejected",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(rejected_at__isnull=True) | ~models.Q(rejection_reason=""),
+                name="a_rejection_has_a_reason",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -152,8 +168,13 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     @property
     def is_awaiting_approval(self) -> bool:
-        """Whether this is a doctor whom no administrator has approved yet."""
-        return self.role == Role.DOCTOR and self.approved_at is None
+        """Whether this is a doctor on whom no administrator has decided yet."""
+        return self.role == Role.DOCTOR and self.approved_at is None and self.rejected_at is None
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether an administrator has turned this doctor's request down."""
+        return self.role == Role.DOCTOR and self.rejected_at is not None
 
     @property
     def is_patient(self) -> bool:
@@ -194,8 +215,28 @@ class User(AbstractBaseUser, PermissionsMixin):
             return
         self.approved_at = timezone.now()
         self.approved_by = by
+        self.rejected_at = self.rejected_by = None
+        self.rejection_reason = ""
         self.full_clean(exclude=["password"])
-        self.save(update_fields=["approved_at", "approved_by"])
+        self.save(update_fields=["approved_at", "approved_by", *REJECTION_FIELDS])
+
+    def reject(self, *, by: "User", reason: str) -> None:
+        """Turn this doctor's request for access down; the reason is for the doctor. A later approval undoes it.
+
+        Raises ``PermissionDenied`` unless ``by`` administers this doctor's hospital, ``ValidationError`` without a
+        reason, for somebody who is no doctor, and for one who is approved already (deactivate them instead).
+        """
+        if not self.may_be_managed_by(by):
+            raise PermissionDenied("Only an administrator of the doctor's hospital can reject a doctor.")
+        if self.role != Role.DOCTOR or self.approved_at is not None:
+            raise ValidationError(_("Only a doctor who waits for approval can be rejected."))
+        if not reason.strip():
+            raise ValidationError(_("Please say why, so that the doctor knows what to do next."))
+        self.rejected_at = timezone.now()
+        self.rejected_by = by
+        self.rejection_reason = reason.strip()
+        self.full_clean(exclude=["password"])
+        self.save(update_fields=REJECTION_FIELDS)
 
     def deactivate(self) -> None:
         """End this person's access, running sessions included, without deleting what they did."""

@@ -26,6 +26,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
+from accounts.sessions import end_sessions
 
 SESSION_KEY: Final = "second_factor_of"
 FACTORS: Final = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]
@@ -55,6 +56,16 @@ def is_required_of(user: AbstractBaseUser | AnonymousUser) -> bool:
 def has_second_factor(user: User) -> bool:
     """Return whether this person has set up an app or a passkey (recovery codes alone do not count)."""
     return bool(is_mfa_enabled(user, FACTORS))
+
+
+def remove_second_factor(user: User) -> bool:
+    """Remove all of a person's second steps and end all their sessions. Returns whether there were any.
+
+    For somebody who has lost phone and recovery codes, at the word of an administrator who knows them.
+    """
+    removed, _kinds = Authenticator.objects.filter(user=user).delete()
+    end_sessions(user)
+    return bool(removed)
 
 
 def is_proven(request: HttpRequest, *, user: AbstractBaseUser | AnonymousUser) -> bool:

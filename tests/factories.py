@@ -55,6 +55,7 @@ class DoctorFactory(UserFactory):
     """An approved doctor of a hospital."""
 
     role = Role.DOCTOR
+    licence_number = factory.Sequence(lambda n: f"L-{n:05}")
     hospital = factory.SubFactory(HospitalFactory)
     approved_at = factory.LazyFunction(timezone.now)
 

@@ -171,7 +171,7 @@ def test_a_passkey_is_the_second_step_and_replaces_the_password(browser: Browser
     # In its place, back to where one wanted to go.
     page.goto("/studies/patients/")
     look_at(page)
-    page.get_by_role("button", name="Log in with a passkey").click()
+    page.get_by_role("button", name="Use a passkey instead").click()
     page.wait_for_url(re.compile("/studies/patients/$"))
     log_out(page)
 
@@ -180,7 +180,7 @@ def test_a_passkey_is_the_second_step_and_replaces_the_password(browser: Browser
     without_passkey = options | {"isUserVerified": False}
     devices.send("WebAuthn.addVirtualAuthenticator", {"options": without_passkey})
     page.goto("/accounts/login/")
-    page.get_by_role("button", name="Log in with a passkey").click()
+    page.get_by_role("button", name="Use a passkey instead").click()
     expect(page.get_by_text("The passkey did not work or was cancelled")).to_be_visible()
     look_at(page)
     context.close()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
@@ -175,6 +176,8 @@ class Command(BaseCommand):
                 is_staff=role == Role.ADMINISTRATOR,
                 approved_at=timezone.now() if role == Role.DOCTOR else None,
             )
+        # Whoever tried the second step on a public log-in would leave the next person without the one click.
+        Authenticator.objects.filter(user=user).delete()
         EmailAddress.objects.get_or_create(user=user, email=email, defaults={"verified": True, "primary": True})
         apply_role(user)
         return user
