@@ -17,6 +17,10 @@ class ClaimLockedError(StudiesError):
     """Too many wrong guesses; the person has to wait before the next try."""
 
 
+class InvitationError(StudiesError):
+    """A patient cannot be invited to claim the record."""
+
+
 class IntakeError(StudiesError):
     """An upload was refused; nothing of it was stored.
 

@@ -35,5 +35,7 @@ urlpatterns = [
     path("patients/new/", patients.patient_create, name="patient_create"),
     path("patients/<uuid:patient_id>/", patients.patient_detail, name="patient_detail"),
     path("patients/<uuid:patient_id>/edit/", patients.patient_edit, name="patient_edit"),
+    path("patients/<uuid:patient_id>/invite/", claims.patient_invite, name="patient_invite"),
     path("claim/", claims.claim_record, name="claim_record"),
+    path("claim/<str:token>/", claims.claim_invitation, name="claim_invitation"),
 ]

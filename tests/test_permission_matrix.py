@@ -370,6 +370,13 @@ TABLE = [
         state="empty",
         answers=nobody_but(("doctor",), 400, reader=403),
     ),
+    Question(name="studies:patient_invite", target=patient, answers=POST_ONLY),
+    Question(name="studies:patient_invite", method="post", target=patient, answers=CHANGED),
+    Question(
+        name="studies:claim_invitation",
+        target=lambda world: {"token": "no-such-token"},
+        answers=nobody_but(PATIENTS, 410, anonymous=410),
+    ),
     Question(name="studies:claim_record", answers=nobody_but(PATIENTS, 200)),
     Question(
         name="studies:claim_record",

@@ -3,6 +3,7 @@
 from studies.models.effective import EffectiveFinding, judged_findings
 from studies.models.finding import Finding
 from studies.models.grant import AllowedPermissionsMixin, PatientUserObjectPermission, StudyUserObjectPermission
+from studies.models.invitation import RecordInvitation
 from studies.models.patient import Patient, PatientQuerySet, RecordClaimGuard
 from studies.models.read_mark import StudyRead, StudyReadQuerySet
 from studies.models.review import Diagnosis, FindingReview, FirstImpression, ImageReview, Suspicion
@@ -32,6 +33,7 @@ __all__ = [
     "PatientQuerySet",
     "PatientUserObjectPermission",
     "RecordClaimGuard",
+    "RecordInvitation",
     "Study",
     "StudyQuerySet",
     "StudyRead",
