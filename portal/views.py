@@ -85,7 +85,7 @@ def errands_of(doctor: User) -> tuple[Errand, ...]:
             url=f"{reports}?state=draft",
         ),
         errand(
-            drafts.filter(state=Report.State.SIGNED).order_by("-created_at", "id"),
+            drafts.filter(state=Report.State.SIGNED, superseded_at=None).order_by("-created_at", "id"),
             key="signed",
             label=_("Signed, not yet released"),
             none=_("Nothing waits to be released."),

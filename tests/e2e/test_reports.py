@@ -182,7 +182,7 @@ def log_in_here(page: Page) -> None:
     """Log in on the page that is open."""
     page.get_by_label("E-mail", exact=False).first.fill(DOCTOR)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="Log in", exact=True).click()
     page.wait_for_url(lambda url: "/login/" not in url)
 
 

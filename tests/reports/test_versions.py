@@ -12,6 +12,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.urls import reverse
 
 from accounts.models import AccessEvent
+from portal.views import errands_of
 from reports.copies import copy_of
 from reports.errors import InvalidTransitionError, PdfError, UnreadReportError
 from reports.models import Addendum, Opening, Report
@@ -118,6 +119,14 @@ def test_a_superseded_version_is_not_released_any_more(signed, doctor):
     assert not signed.can_be_released
     with pytest.raises(InvalidTransitionError):
         release_report(signed, by=doctor, link=LINK)
+
+
+def test_a_superseded_version_is_no_errand_any_more(signed, doctor, log_in):
+    amended(signed, by=doctor)
+    page = log_in(doctor).get(reverse("home"), follow=True).content.decode()
+    assert f"{reverse('reports:report_list')}?state=signed" in page
+    (errand,) = [errand for errand in errands_of(doctor) if errand.key == "signed"]
+    assert errand.count == 1
 
 
 @pytest.mark.parametrize("reason", ["", "  \n "])
