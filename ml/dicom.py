@@ -150,8 +150,9 @@ def _damage_is_a_sentence() -> Iterator[None]:
 
 
 def _parse(data: bytes, *, is_header_only: bool) -> Any:
-    if _DEFLATED in data[:8192]:
-        # A deflated data set is unpacked whole before anything about it is known: a way to fill the memory.
+    if _DEFLATED in data:
+        # A deflated data set is unpacked whole before anything about it is known: a way to fill the memory. The whole
+        # file is looked through, because a header may be padded until its syntax lies anywhere.
         raise UnsupportedImageError(_compressed("deflate"))
     has_preamble = data[128:132] == DICOM_MAGIC
     dataset = dcmread(io.BytesIO(data), force=not has_preamble, stop_before_pixels=is_header_only)

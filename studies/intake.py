@@ -191,7 +191,7 @@ def clean_file_name(name: str) -> str:
     """Return the last part of an uploader's file name without control characters, at most 255 characters."""
     last = PurePosixPath(name.replace("\\", "/")).name
     printable = "".join(character for character in last if unicodedata.category(character)[0] != "C").strip()
-    return printable[-255:] or "file"
+    return printable[-255:] if printable.strip(".") else "file"
 
 
 def _prepare(content: bytes, *, name: str, limits: Limits) -> PreparedSlice:
