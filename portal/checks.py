@@ -6,6 +6,10 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 
+from portal.storage import key_ring
+
+SHORTEST_KEY = 50  # characters
+
 
 @register(Tags.security)
 def check_queue_times(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
@@ -34,3 +38,49 @@ def check_no_demo_in_production(app_configs: Sequence[AppConfig] | None, **kwarg
             id="portal.E002",
         )
     ]
+
+
+@register(Tags.security, deploy=True)
+def check_audit_key(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+    """Refuse a key of the access log that can be guessed, or that changes together with the one of the sessions."""
+    if len(settings.AUDIT_KEY) >= SHORTEST_KEY and settings.AUDIT_KEY != settings.SECRET_KEY:
+        return []
+    return [
+        Error(
+            "The key of the access log is too short, or the same as the secret key.",
+            hint=f"Set IRA_AUDIT_KEY to at least {SHORTEST_KEY} random characters of its own.",
+            id="portal.E003",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def check_policy(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+    """Refuse a content security policy that lets inline code or any address in."""
+    loose = {"'unsafe-inline'", "'unsafe-eval'", "*", "http:", "https:"}
+    found = [name for name, sources in settings.SECURE_CSP.items() if loose & set(sources)]
+    if not found and "default-src" in settings.SECURE_CSP:
+        return []
+    return [
+        Error(
+            "The content security policy lets inline code or any address in.",
+            hint=f"Look at SECURE_CSP. Received: {', '.join(found) or 'no default-src'}.",
+            id="portal.E004",
+        )
+    ]
+
+
+@register(Tags.security)
+def check_picture_keys(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+    """Refuse keys that are none before the first picture is stored with them."""
+    try:
+        key_ring()
+    except ValueError:
+        return [
+            Error(
+                "A key in IRA_PICTURE_KEYS is no Fernet key.",
+                hint="Make one with: python -c 'from cryptography.fernet import Fernet as f; print(f.generate_key())'",
+                id="portal.E005",
+            )
+        ]
+    return []

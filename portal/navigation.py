@@ -50,6 +50,7 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
         entries = [
             (_("My reports"), "reports:my_reports", ("reports:my_report",)),
             (_("Claim my record"), "studies:claim_record", ()),
+            (_("Who has looked"), "access_history", ()),
         ]
     elif user.is_administrator and user.is_staff:
         entries = [(_("Administration"), "admin:index", ())]

@@ -1,11 +1,17 @@
-"""The access log of the web process: what people ask for, without the chatter of probes and style sheets."""
+"""The access log of the web process: what people ask for, without the chatter of probes and style sheets.
 
+And without what nobody should read there: searches (names of patients) and the secrets in mailed links.
+"""
+
+import re
 from datetime import timedelta
 from typing import Any
 
 from gunicorn.glogging import Logger
 
 SILENT = ("/healthz", "/static/")
+# Addresses of which the last part lets somebody in: a new password, a confirmed e-mail address, a shared report.
+SECRET = re.compile(r"(/(?:key|confirm-email|shared|invitation)/)[^ ?]+")
 
 
 class AccessLogger(Logger):
@@ -16,3 +22,10 @@ class AccessLogger(Logger):
         if environ.get("PATH_INFO", "").startswith(SILENT) and str(resp.status).startswith(("2", "3")):
             return
         super().access(resp, req, environ, request_time)
+
+    def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> dict[str, Any]:
+        """Return what a line is made of, addresses without their questions and secrets."""
+        atoms: dict[str, Any] = super().atoms(resp, req, environ, request_time)
+        for name in ("r", "U", "f"):
+            atoms[name] = SECRET.sub(r"\1…", re.sub(r"\?[^ ]*", "", str(atoms.get(name, "-"))))
+        return atoms | {"q": ""}

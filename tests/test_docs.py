@@ -92,3 +92,19 @@ def test_the_repository_stays_small_and_free_of_machine_paths() -> None:
     assert large == []
     starter_bytes = sum(path.stat().st_size for path in files if "starter" in path.parts)
     assert starter_bytes <= 40_000_000
+
+
+def test_every_row_of_the_security_table_names_tests_that_exist_or_a_reason() -> None:
+    rows = re.findall(r"^\| (\d+\.\d.*?) \| (.*?) \| (.*?) \|$", (ROOT / "docs/security.md").read_text(), re.MULTILINE)
+    chapters = {int(section.split(".")[0]) for section, _what, _proof in rows}
+    assert chapters == set(range(1, 18))
+    wrong = []
+    for section, _what, proof in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", proof)
+        if not named and not proof.startswith("Reason: "):
+            wrong.append(f"{section}: neither a test nor a reason")
+        for path, test in named:
+            file = ROOT / path
+            if not file.is_file() or (test and f"def {test}(" not in file.read_text()):
+                wrong.append(f"{section}: {path}::{test} does not exist")
+    assert wrong == []

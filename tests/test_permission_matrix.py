@@ -243,6 +243,7 @@ TABLE = [
     # the door
     Question(name="home", answers=logged_in(302, waiting=200) | dict.fromkeys(DOCTORS, 200)),
     Question(name="healthz", answers=everybody(200)),
+    Question(name="access_history", answers=nobody_but(PATIENTS, 200)),
     # people
     Question(name="accounts:profile", answers=logged_in(200)),
     Question(name="accounts:doctor_signup", answers=everybody(302, anonymous=200)),

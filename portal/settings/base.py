@@ -38,6 +38,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "portal.headers.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -176,12 +177,14 @@ USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.str("IRA_STATIC_ROOT", default=str(VAR_DIR / "static")))
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": {"BACKEND": "portal.storage.PrivateStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 # Pictures, masks and PDFs: outside any web-served folder, without a base URL. They leave only through views that check.
 MEDIA_ROOT = VAR_DIR / "media"
 MEDIA_URL = ""
+# Keys that encrypt them at rest, the newest first; without any they are plain files.
+PICTURE_KEYS = env.list("IRA_PICTURE_KEYS", default=[])
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 
@@ -198,6 +201,10 @@ FILE_UPLOAD_HANDLERS = [
 
 # Called with a patient's record, in the same transaction, when a person has claimed it as their own.
 AFTER_RECORD_CLAIM = ["reports.permissions.grant_released_reports"]
+
+# How long studies are kept (0: for ever), and until which age those of children are.
+RETENTION_YEARS = env.int("IRA_RETENTION_YEARS", default=0)
+RETENTION_MINIMUM_AGE_YEARS = env.int("IRA_RETENTION_MINIMUM_AGE_YEARS", default=28)
 
 # The record of who looked at what: whose records it is about, and where the ends of its chain are noted.
 AUDITED_RECORD = "studies.Patient"
@@ -249,6 +256,22 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# Everything comes from here, as a file of its own: no inline script, no inline style, no foreign address. What one page
+# needs beyond that stands at its view (portal.headers.also_allow).
+SECURE_CSP = {
+    "default-src": ["'none'"],
+    "script-src": ["'self'"],
+    "style-src": ["'self'"],
+    "img-src": ["'self'", "data:", "blob:"],
+    "font-src": ["'self'"],
+    "connect-src": ["'self'"],
+    "worker-src": ["'self'"],
+    "manifest-src": ["'self'"],
+    "form-action": ["'self'"],
+    "frame-ancestors": ["'none'"],
+    "base-uri": ["'none'"],
+    "object-src": ["'none'"],
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

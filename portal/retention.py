@@ -1,0 +1,110 @@
+"""What the hospital need not keep any longer is deleted: studies with all that belongs to them, then empty records.
+
+A study is due when nothing that ever happened to it (taken in, analysed, reported, signed, released) lies within
+the retention time, and the patient is old enough: pictures of children are kept until they are grown up. The log of
+accesses stays; it tells of the deletion, and names nobody.
+"""
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.files.storage import default_storage
+from django.db import models, transaction
+
+from accounts.models import AccessEvent
+from studies.models import Patient, Study
+
+OURS: Final = ("studies", "reports")
+# Relations whose rows mean nothing without what they point to. Others (SET_NULL) live on by themselves.
+_DEPENDENT: Final = (models.PROTECT, models.RESTRICT, models.CASCADE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How many studies and empty records were deleted (or would be), and how many stored files with them."""
+
+    studies: int
+    patients: int
+    files: int
+
+
+def years_before(moment: datetime.datetime, *, years: int) -> datetime.datetime:
+    """Return the same day so many years earlier; 28 February for a leap day."""
+    try:
+        return moment.replace(year=moment.year - years)
+    except ValueError:
+        return moment.replace(year=moment.year - years, day=28)
+
+
+def apply_retention(*, now: datetime.datetime, is_dry_run: bool) -> Outcome:
+    """Delete what is due at ``now`` (aware), one transaction a study or record; count only in a dry run.
+
+    Nothing is due where ``IRA_RETENTION_YEARS`` is 0.
+    """
+    if not settings.RETENTION_YEARS:
+        return Outcome(studies=0, patients=0, files=0)
+    cutoff = years_before(now, years=settings.RETENTION_YEARS)
+    born_before = years_before(now, years=settings.RETENTION_MINIMUM_AGE_YEARS).date()
+    grown_up = Patient.objects.filter(birth_date__lte=born_before)
+    studies = patients = files = 0
+    candidates = Study.objects.filter(patient__in=grown_up, created_at__lt=cutoff, study_date__lt=cutoff.date())
+    going: set[Any] = set()
+    for study in candidates.order_by("created_at").iterator(chunk_size=100):
+        if (count := _delete(study, cutoff=cutoff, is_dry_run=is_dry_run)) is not None:
+            studies, files = studies + 1, files + count
+            going.add(study.pk)
+    staying = Study.objects.exclude(pk__in=going) if is_dry_run else Study.objects.all()
+    empty = grown_up.filter(created_at__lt=cutoff).exclude(models.Exists(staying.filter(patient=models.OuterRef("pk"))))
+    for patient in empty.iterator(chunk_size=100):
+        if _delete(patient, cutoff=cutoff, is_dry_run=is_dry_run) is not None:
+            patients += 1
+    return Outcome(studies=studies, patients=patients, files=files)
+
+
+def _delete(row: models.Model, *, cutoff: datetime.datetime, is_dry_run: bool) -> int | None:
+    """Delete a row with all that hangs on it; return how many files went along, or None for one that is not due."""
+    with transaction.atomic():
+        if not type(row)._base_manager.select_for_update().filter(pk=row.pk).exists():
+            return None
+        below = list(_rows_below(row))
+        if any(_happened_since(found, cutoff) for found in below):
+            return None
+        names = sorted({name for found in below for name in _files_of(found)})
+        if is_dry_run:
+            return len(names)
+        AccessEvent.note_of(action=AccessEvent.Action.DELETED, target=row, actor=None, note="retention time over")
+        for found in below:
+            # By the plain manager: models that refuse to be changed by people refuse their own delete().
+            type(found)._base_manager.filter(pk=found.pk).delete()
+        transaction.on_commit(lambda: _remove(names), robust=True)
+        return len(names)
+
+
+def _rows_below(row: models.Model) -> Iterator[models.Model]:
+    """Yield what depends on a row, the furthest first, and the row itself last."""
+    for relation in row._meta.related_objects:
+        model: Any = relation.related_model
+        if model._meta.app_label in OURS and relation.on_delete in _DEPENDENT:
+            for child in model._base_manager.filter(**{relation.field.name: row}):
+                yield from _rows_below(child)
+    yield row
+
+
+def _happened_since(row: models.Model, cutoff: datetime.datetime) -> bool:
+    moments = (
+        getattr(row, field.name) for field in row._meta.concrete_fields if isinstance(field, models.DateTimeField)
+    )
+    return any(moment is not None and moment >= cutoff for moment in moments)
+
+
+def _files_of(row: models.Model) -> list[str]:
+    fields = (field for field in row._meta.concrete_fields if isinstance(field, models.FileField))
+    return [file.name for file in (getattr(row, field.name) for field in fields) if file]
+
+
+def _remove(names: list[str]) -> None:
+    for name in names:
+        default_storage.delete(name)

@@ -1,0 +1,194 @@
+"""The private store of pictures, outlines and PDFs, encrypted at rest where ``IRA_PICTURE_KEYS`` names keys.
+
+A stored file is a magic word, an identifier, and pieces of ``PIECE`` bytes, each a Fernet token (AES-128-CBC with
+HMAC-SHA-256) of the identifier, the piece's number, whether it is the last one, and its bytes. So no piece can be
+exchanged, moved to another file or cut off unnoticed, any place of a file is reached without reading the ones before,
+and memory holds one piece at a time. Plain files from before stay readable; ``manage.py rotate_picture_keys`` encrypts
+them, and everything else, with the first key.
+"""
+
+import io
+import secrets
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import FileSystemStorage
+
+MAGIC: Final = b"\x00IRA-ENC1"
+PIECE: Final = 1024 * 1024  # bytes of the plain file
+_IDENTIFIER_BYTES: Final = 16
+_HEAD_BYTES: Final = len(MAGIC) + _IDENTIFIER_BYTES
+_LABEL: Final = struct.Struct(f">{_IDENTIFIER_BYTES}sQ?")
+
+
+class StoredFileError(OSError, ValueError):
+    """A stored file is damaged, cut short, or encrypted with a key that is not configured any more."""
+
+
+def token_bytes(plain_bytes: int) -> int:
+    """Return how long the token of so many bytes is (version, time, vector, padded text, signature; in base64)."""
+    raw = 1 + 8 + 16 + (plain_bytes // 16 + 1) * 16 + 32
+    return (raw + 2) // 3 * 4
+
+
+FULL_TOKEN: Final = token_bytes(_LABEL.size + PIECE)
+
+
+def key_ring(keys: list[str] | None = None) -> MultiFernet | None:
+    """Return the keys of the installation, the one that encrypts first; None where nothing is encrypted.
+
+    Raises ``ValueError`` for a key that is none.
+    """
+    names = settings.PICTURE_KEYS if keys is None else keys
+    return MultiFernet([Fernet(key) for key in names]) if names else None
+
+
+class EncryptedReader(io.RawIOBase):
+    """The plain bytes of an encrypted file, seekable, one piece in memory."""
+
+    def __init__(self, stream: BinaryIO, *, ring: MultiFernet | Fernet) -> None:
+        """Take an open file that begins with ``MAGIC``. Raises ``StoredFileError`` if its end cannot be decrypted."""
+        super().__init__()
+        self._stream, self._ring = stream, ring
+        stream.seek(len(MAGIC))
+        self._identifier = stream.read(_IDENTIFIER_BYTES)
+        tokens = stream.seek(0, io.SEEK_END) - _HEAD_BYTES
+        if tokens <= 0:
+            raise _damaged()
+        self._last = (tokens - 1) // FULL_TOKEN
+        self._number, self._piece = -1, b""
+        self._position = 0
+        self._load(self._last)
+        self.size = self._last * PIECE + len(self._piece)
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether any place can be reached: yes."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place in the plain file."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place of the plain file."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer`` from the piece at hand. Raises ``StoredFileError`` for a piece that is not the right one."""
+        if self._position >= self.size:
+            return 0
+        number, start = divmod(self._position, PIECE)
+        self._load(number)
+        part = self._piece[start : start + len(buffer)]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def close(self) -> None:
+        """Close the file underneath."""
+        self._stream.close()
+        super().close()
+
+    def _load(self, number: int) -> None:
+        if number == self._number:
+            return
+        self._stream.seek(_HEAD_BYTES + number * FULL_TOKEN)
+        try:
+            labelled = self._ring.decrypt(self._stream.read(FULL_TOKEN))
+        except InvalidToken as error:
+            raise _damaged() from error
+        if labelled[: _LABEL.size] != _LABEL.pack(self._identifier, number, number == self._last):
+            raise _damaged()
+        self._number, self._piece = number, labelled[_LABEL.size :]
+
+
+class EncryptedContent(File):
+    """A file on its way into the store: its chunks are the head and the tokens."""
+
+    def __init__(self, content: File, *, ring: MultiFernet | Fernet) -> None:
+        super().__init__(None, name=content.name)
+        self._content, self._ring = content, ring
+
+    def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """Yield what is to be written."""
+        identifier = secrets.token_bytes(_IDENTIFIER_BYTES)
+        yield MAGIC + identifier
+        number, piece = 0, b""
+        for chunk in self._content.chunks(PIECE):
+            piece += chunk.encode() if isinstance(chunk, str) else chunk
+            while len(piece) > PIECE:
+                yield self._ring.encrypt(_LABEL.pack(identifier, number, False) + piece[:PIECE])
+                number, piece = number + 1, piece[PIECE:]
+        yield self._ring.encrypt(_LABEL.pack(identifier, number, True) + piece)
+
+
+class StoredFile(File):
+    """An open stored file; Django's own would open it again by its path, past the decryption."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(_plain_stream(path), name=str(path))
+
+    def open(self, mode: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Go back to the beginning, from the disk if it was closed meanwhile."""
+        if self.closed:
+            self.file = _plain_stream(Path(str(self.name)))
+        self.seek(0)
+        return self
+
+
+class PrivateStorage(FileSystemStorage):
+    """Django's store in a folder, which encrypts what it writes where there are keys, and reads both kinds."""
+
+    def _open(self, name: str, mode: str = "rb") -> File:
+        if mode not in ("rb", "r"):
+            raise ValueError(f"Stored files are read, or saved as a whole. Received: mode={mode!r}.")
+        return StoredFile(Path(self.path(name)))
+
+    def _save(self, name: str, content: File) -> str:
+        ring = key_ring()
+        return super()._save(name, content if ring is None else EncryptedContent(content, ring=ring))
+
+    def size(self, name: str) -> int:
+        """Return how many bytes the plain file has."""
+        with self.open(name) as file:
+            return file.seek(0, io.SEEK_END)
+
+
+def is_encrypted(stream: BinaryIO) -> bool:
+    """Whether an open file begins with the magic word; leaves it at its beginning."""
+    stream.seek(0)
+    found = stream.read(len(MAGIC)) == MAGIC
+    stream.seek(0)
+    return found
+
+
+def _plain_stream(path: Path) -> Any:
+    stream = path.open("rb")
+    try:
+        if not is_encrypted(stream):
+            return stream
+        ring = key_ring()
+        if ring is None:
+            raise _damaged()
+        return io.BufferedReader(EncryptedReader(stream, ring=ring))
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _damaged() -> StoredFileError:
+    return StoredFileError(
+        "A stored file cannot be decrypted: it is damaged, or its key is not in IRA_PICTURE_KEYS any more. Please "
+        "restore the key or the file."
+    )
