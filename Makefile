@@ -15,7 +15,7 @@ PYTEST_ARGS ?= -n auto --maxprocesses=4 --dist loadfile
 export REQUIRE_ALL
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo demo-reset test lint format types train requirements install install-ml install-dev frontend clean
+.PHONY: help demo demo-reset test lint audit format types train requirements install install-ml install-dev frontend clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -77,14 +77,19 @@ demo-reset: ## throw the demo's data away
 test: $(VENV)/.dev $(FRONTEND)/.dev $(BUNDLE) ## the whole suite (REQUIRE_ALL=1: a missing tool is a failure)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev $(FRONTEND)/.dev ## style, types, imports, templates, scripts
+lint: $(VENV)/.dev $(FRONTEND)/.dev ## style, types, imports, templates, scripts, known holes
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/djlint templates --lint --quiet
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive portal accounts studies reports ml pipelines
 	@cd frontend && $(NODE) npm run --silent lint
 	@DJANGO_SETTINGS_MODULE=portal.settings.test $(BIN)/python manage.py makemigrations --check --dry-run
+	@.ci/audit
+
+audit: $(VENV)/.dev ## known holes in the pinned requirements; fails where the index of advisories cannot be reached
+	@REQUIRE_AUDIT=1 .ci/audit
 
 format: $(VENV)/.dev ## format code and templates
 	@$(BIN)/ruff check --fix-only --quiet .

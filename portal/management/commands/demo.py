@@ -106,7 +106,7 @@ class Command(BaseCommand):
         give_up_at = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < give_up_at:
             try:
-                with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=2):
+                with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=2):  # nosec B310
                     break
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
