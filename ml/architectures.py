@@ -10,6 +10,7 @@ section 3.2 (folding of batch normalisation).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -24,8 +25,6 @@ DECODER_FILTERS: tuple[int, ...] = (256, 128, 64, 32)
 # The coarse maps of the deepest convolution have 1/16 of the input's side; inputs are padded to a multiple of this.
 STRIDE_PX = 16
 MALIGNANCY_STRIDE_PX = 8
-# A cell of the classifier's grid is as wide as so many positions of the last features: 32 pixels.
-CELL_POSITIONS = 2
 NORMALISATION_SUFFIX = "_bn"
 # 0.9 instead of Keras' 0.99: our runs are hundreds of steps, not hundreds of thousands.
 NORMALISATION_MOMENTUM = 0.9
@@ -78,28 +77,36 @@ def build_classifier(
     side: int | None = None,
     dropout: float = 0.0,
     grid: int = 1,
+    cell_px: int = 32,
+    levels: Sequence[int] = (5,),
 ) -> keras.Model:
-    """Return the slice classifier: trunk, averages of its last features, one linear layer.
+    """Return the slice classifier: trunk, averages of the last features of some blocks, one linear layer.
 
-    With `grid` 1 the average is global; with g > 1 there is one for each of g x g cells of 32 pixels, so the linear
-    layer also knows where something was seen; pictures then have a side of 32 g. The averages are taken over
-    `block5_conv3` itself, so activation maps have 1/16 of the input's side, and because everything behind it is linear
-    they are Grad-CAM without gradients. Outputs: `logits` (n, classes) and `features` (n, h, w, 512).
+    `levels` names the blocks whose last convolution is read; the averages stand one behind the other. With `grid` 1
+    they are global; with g > 1 there is one for each of g x g cells of `cell_px` pixels, so the linear layer also
+    knows where something was seen; pictures then have a side of g * `cell_px`. Everything behind the read features is
+    linear, so activation maps need no gradients. Outputs: `logits` (n, classes), `averages` (n, channels) or
+    (n, g, g, channels), and `features1` … `features5`, those of `levels`, each (n, h, w, filters).
     """
     inputs = keras.Input((side, side, 3))
-    features = _trunk(inputs, is_normalised=is_normalised, width=width)[-1]
+    ends = _trunk(inputs, is_normalised=is_normalised, width=width)
+    features = {f"features{level}": ends[level - 1] for level in levels}
     if grid > 1:
-        pooled = layers.AveragePooling2D(CELL_POSITIONS, name="cells")(features)
-        if dropout:
-            pooled = layers.Dropout(dropout, seed=0, name="dropout")(pooled)
+        strides = [2 ** (level - 1) for level in levels]
+        parts = [
+            layers.AveragePooling2D(cell_px // stride, name=f"cells{level}")(ends[level - 1])
+            for level, stride in zip(levels, strides, strict=True)
+        ]
+    else:
+        parts = [layers.GlobalAveragePooling2D(name=f"average{level}")(ends[level - 1]) for level in levels]
+    averages = layers.Concatenate(name="averages")(parts) if len(parts) > 1 else parts[0]
+    pooled = layers.Dropout(dropout, seed=0, name="dropout")(averages) if dropout else averages
+    if grid > 1:
         # At the side it was taught at this gives one position; larger pictures give several, which are averaged.
         logits = layers.GlobalAveragePooling2D()(layers.Conv2D(class_count, grid, name="logits")(pooled))
-        return keras.Model(inputs, {"logits": logits, "features": features}, name="classifier")
-    pooled = layers.GlobalAveragePooling2D(name="embedding")(features)
-    if dropout:
-        pooled = layers.Dropout(dropout, seed=0, name="dropout")(pooled)
-    logits = layers.Dense(class_count, name="logits")(pooled)
-    return keras.Model(inputs, {"logits": logits, "features": features}, name="classifier")
+    else:
+        logits = layers.Dense(class_count, name="logits")(pooled)
+    return keras.Model(inputs, {"logits": logits, "averages": averages, **features}, name="classifier")
 
 
 def build_outline(*, is_normalised: bool = True, width: float = 1.0, side: int | None = None) -> keras.Model:

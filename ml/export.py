@@ -75,23 +75,39 @@ class RepeatPixels(layers.Layer):
         return tf.nn.depth_to_space(tf.concat([inputs] * 4, axis=-1), 2)
 
 
-def deployable_classifier(model: keras.Model, *, width: float = 1.0, grid: int = 1) -> keras.Model:
+def deployable_classifier(
+    model: keras.Model, *, width: float = 1.0, grid: int = 1, cell_px: int = 32, levels: Sequence[int] = (5,)
+) -> keras.Model:
     """Return the trained classifier without normalisation, with outputs `logits`, `activation_maps` and `embedding`.
 
     For a linear layer w on the average of h*w positions of features A, the gradient of a class's logit with respect to
     A is w / (h*w) everywhere, so relu(sum_k w_k A_k) / (h*w) is Grad-CAM exactly. Over a grid each cell has its own w,
-    and the gradient's mean is the sum of the cells' w over h*w. The network gives the sum; the runtime divides by the
-    number of positions, which the file, made for any size, does not know.
+    and the gradient's mean is the sum of the cells' w over h*w. Where several levels are read, each has such a map,
+    taken with the features of all levels held fixed; they are averaged down to the deepest level's size and added
+    before the relu. The network gives the sum; the runtime divides by the number of positions, which the file, made
+    for any size, does not know.
     """
     class_count = model.output["logits"].shape[-1]
-    folded = build_classifier(class_count=class_count, is_normalised=False, width=width, grid=grid)
+    folded = build_classifier(
+        class_count=class_count, is_normalised=False, width=width, grid=grid, cell_px=cell_px, levels=levels
+    )
     fold_normalisation(source=model, target=folded)
-    features = folded.output["features"]
-    embedding = layers.GlobalAveragePooling2D()(features)
+    deepest = max(levels)
     kernel, _ = folded.get_layer("logits").get_weights()
-    maps_layer = layers.Conv2D(class_count, 1, use_bias=False, activation="relu", name="maps")
-    maps = maps_layer(features)
-    maps_layer.set_weights([kernel.reshape(-1, features.shape[-1], class_count).sum(axis=0)[np.newaxis, np.newaxis]])
+    kernel = kernel.reshape(-1, folded.output["averages"].shape[-1], class_count).sum(axis=0)
+    parts, start = [], 0
+    for level in levels:
+        features = folded.output[f"features{level}"]
+        stop = start + features.shape[-1]
+        layer = layers.Conv2D(class_count, 1, use_bias=False, name=f"maps{level}")
+        part = layer(features)
+        layer.set_weights([kernel[np.newaxis, np.newaxis, start:stop]])
+        if level < deepest:
+            part = layers.AveragePooling2D(2 ** (deepest - level))(part)
+        parts.append(part)
+        start = stop
+    maps = layers.Activation("relu", name="maps")(layers.Add()(parts) if len(parts) > 1 else parts[0])
+    embedding = layers.GlobalAveragePooling2D()(folded.output[f"features{deepest}"])
     outputs = {"logits": folded.output["logits"], "activation_maps": maps, "embedding": embedding}
     return keras.Model(folded.input, outputs)
 

@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
-from ml.architectures import CELL_POSITIONS, build_classifier, copy_trunk, load_imagenet_trunk
+from ml.architectures import VGG16_BLOCKS, build_classifier, copy_trunk, load_imagenet_trunk, scaled
 from ml.augment import Placement, cut, random_greys, random_marks
 from ml.data import CLASSES, ChestImage, read_grey
 from ml.preprocessing import classifier_slice, resize, to_input
@@ -92,7 +92,12 @@ def initial_classifier(parameters: ClassifierParameters, *, trunk: keras.Model |
     """Return an untrained classifier on `trunk`, on ImageNet's, on that of a weights file, or on a random one."""
     keras.utils.set_random_seed(seed)
     model = build_classifier(
-        class_count=len(CLASSES), dropout=parameters.dropout, width=parameters.width, grid=parameters.grid
+        class_count=len(CLASSES),
+        dropout=parameters.dropout,
+        width=parameters.width,
+        grid=parameters.grid,
+        cell_px=parameters.cell_px,
+        levels=parameters.levels,
     )
     if trunk is not None:
         copy_trunk(source=trunk, target=model)
@@ -201,16 +206,10 @@ def logits_of(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
     return _in_batches(model, pixels, output=lambda outputs: outputs["logits"])
 
 
-def embeddings_of(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    """Return float32 (n, 512) or, for a classifier with a grid, (n, grid * grid * 512): what its dense head sees."""
-    if model.get_layer("logits").kernel.ndim == 2:
-        return _in_batches(model, pixels, output=lambda outputs: tf.reduce_mean(outputs["features"], axis=(1, 2)))
-
-    def cells(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        pooled = tf.nn.avg_pool2d(outputs["features"], CELL_POSITIONS, CELL_POSITIONS, "VALID")
-        return tf.reshape(pooled, (len(pooled), -1))
-
-    return _in_batches(model, pixels, output=cells)
+def averages_of(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """Return float32 (n, channels) or, for a classifier with a grid, (n, g * g * channels): what its head sees."""
+    averages = _in_batches(model, pixels, output=lambda outputs: outputs["averages"])
+    return averages.reshape(len(pixels), -1)
 
 
 def _in_batches(model: keras.Model, pixels: np.ndarray, *, output: Callable) -> np.ndarray:
@@ -232,10 +231,10 @@ def validate_classifier(model: keras.Model, *, data: ClassifierData, side: int) 
 
 def negative_log_likelihood(logits: np.ndarray, *, labels: np.ndarray, temperature: float = 1.0) -> float:
     """Return the mean negative log-likelihood of `labels` under softmax(logits / temperature)."""
-    scaled = logits.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(scaled).sum(axis=1))
-    return float((log_sum - scaled[np.arange(len(labels)), labels]).mean())
+    cooled = logits.astype(np.float64) / temperature
+    cooled -= cooled.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(cooled).sum(axis=1))
+    return float((log_sum - cooled[np.arange(len(labels)), labels]).mean())
 
 
 def fit_temperature(logits: np.ndarray, *, labels: np.ndarray) -> float:
@@ -255,6 +254,7 @@ class FrozenHead:
     kernel: np.ndarray
     bias: np.ndarray
     valid_accuracy: float
+    valid_nll: float
     strength: float
 
 
@@ -278,12 +278,23 @@ def frozen_features(
         rng = np.random.default_rng(seed)
         stacks = [resized(data.pixels, side=side)]
         stacks += [np.stack([augmented(one, side=side, rng=rng) for one in data.pixels]) for _ in range(versions)]
-        features = np.concatenate([embeddings_of(model, stack) for stack in stacks])
+        features = np.concatenate([averages_of(model, stack) for stack in stacks])
         cache.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"partial-{path.name}")
         np.save(partial, features)
         partial.replace(path)
     return features, np.tile(data.labels, 1 + versions)
+
+
+def level_balance(parameters: ClassifierParameters) -> np.ndarray:
+    """Return a factor for each feature of a picture, so that every level weighs the same however many filters it has.
+
+    float32 (grid * grid * channels,) with a mean square of 1.
+    """
+    filters = [scaled(VGG16_BLOCKS[level - 1][-1], width=parameters.width) for level in parameters.levels]
+    shares = [sum(filters) / (len(filters) * count) for count in filters]
+    of_cell = np.repeat(np.sqrt(shares), filters)
+    return np.tile(of_cell, parameters.grid**2).astype(np.float32)
 
 
 def fit_frozen_head(
@@ -293,15 +304,20 @@ def fit_frozen_head(
     valid_features: np.ndarray,
     valid_labels: np.ndarray,
     seed: int,
-    strengths: Sequence[float] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+    balance: np.ndarray | float = 1.0,
+    strengths: Sequence[float] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
 ) -> FrozenHead:
-    """Fit the dense head on frozen features; its regularisation is chosen by validation accuracy."""
+    """Fit the dense head on frozen features; its regularisation is chosen by validation accuracy.
+
+    Of equally good strengths the one that is likeliest on the validation pictures is taken. `balance` weighs the
+    standardised features against one another.
+    """
     centre, spread = features.mean(axis=0), features.std(axis=0)
     # A feature that is almost always 0 would get a huge weight, beside which int8 rounds all others of its class to 0.
-    spread = np.maximum(spread, max(float(np.median(spread)), 1e-6))
-    scaled = (features - centre) / spread
-    basis = row_space(scaled)
-    reduced = scaled @ basis
+    spread = np.maximum(spread, max(float(np.median(spread)), 1e-6)) / balance
+    standardised = (features - centre) / spread
+    basis = row_space(standardised)
+    reduced = standardised @ basis
     heads = []
     for strength in strengths:
         regression = LogisticRegression(C=strength, max_iter=100, class_weight="balanced", random_state=seed)
@@ -310,16 +326,19 @@ def fit_frozen_head(
         # A class that was not among the labels is never named.
         kernel, bias = np.zeros((features.shape[1], len(CLASSES))), np.full(len(CLASSES), -20.0)
         kernel[:, regression.classes_], bias[regression.classes_] = weights, regression.intercept_ - centre @ weights
-        accuracy = float(((valid_features @ kernel + bias).argmax(axis=1) == valid_labels).mean())
+        logits = valid_features @ kernel + bias
         heads.append(
             FrozenHead(
                 kernel=kernel.astype(np.float32),
                 bias=bias.astype(np.float32),
-                valid_accuracy=accuracy,
+                valid_accuracy=float((logits.argmax(axis=1) == valid_labels).mean()),
+                valid_nll=negative_log_likelihood(
+                    logits, labels=valid_labels, temperature=fit_temperature(logits, labels=valid_labels)
+                ),
                 strength=strength,
             )
         )
-    return max(heads, key=lambda head: head.valid_accuracy)
+    return max(heads, key=lambda head: (head.valid_accuracy, -head.valid_nll))
 
 
 def row_space(rows: np.ndarray) -> np.ndarray:
@@ -332,10 +351,13 @@ def row_space(rows: np.ndarray) -> np.ndarray:
     return np.linalg.qr(rows.T)[0]
 
 
-def fit_grouped_head(*, features: np.ndarray, labels: np.ndarray, groups: Sequence[str], seed: int) -> FrozenHead:
-    """Fit the dense head on `features` (versions, n, 512); a fifth of the groups chooses the regularisation.
+def fit_grouped_head(
+    *, features: np.ndarray, labels: np.ndarray, groups: Sequence[str], seed: int, balance: np.ndarray | float = 1.0
+) -> tuple[FrozenHead, float]:
+    """Fit the dense head on `features` (versions, n, channels); a fifth of the groups chooses its regularisation.
 
-    Only what is handed in is looked at: for cross-validation, whose held-out fold must not choose anything.
+    Returns the head and the temperature that this fifth asks for. Only what is handed in is looked at: for
+    cross-validation, whose held-out fold must not choose anything.
     """
     fit_places, choose_places = grouped_folds(labels=labels, groups=groups, seed=seed)[0]
     versions = len(features)
@@ -345,15 +367,28 @@ def fit_grouped_head(*, features: np.ndarray, labels: np.ndarray, groups: Sequen
         valid_features=features[0, choose_places],
         valid_labels=labels[choose_places],
         seed=seed,
+        balance=balance,
     )
-    return fit_frozen_head(
+    temperature = fit_temperature(
+        features[0, choose_places] @ chosen.kernel + chosen.bias, labels=labels[choose_places]
+    )
+    head = fit_frozen_head(
         features=features.reshape(-1, features.shape[-1]),
         labels=np.tile(labels, versions),
         valid_features=features[0],
         valid_labels=labels,
         seed=seed,
+        balance=balance,
         strengths=(chosen.strength,),
     )
+    return head, temperature
+
+
+def shares_of(logits: np.ndarray, *, temperature: float) -> np.ndarray:
+    """Return probabilities float64 (n, classes), softmax(logits / temperature)."""
+    cooled = logits.astype(np.float64) / temperature
+    shares = np.exp(cooled - cooled.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def set_head(model: keras.Model, head: FrozenHead) -> None:

@@ -64,7 +64,10 @@ class ClassifierPhase:
 
 @dataclass(frozen=True)
 class ClassifierParameters:
-    """`trunk`: `outline` (the trunk pretrained here), `imagenet`, `none` or a weights file; `grid`: cells a side."""
+    """`trunk`: `outline` (the trunk pretrained here), `imagenet`, `none` or a weights file.
+
+    The head reads the last features of the trunk's blocks `levels`, averaged over `grid` x `grid` cells of `cell_px`.
+    """
 
     trunk: str
     dropout: float
@@ -75,6 +78,8 @@ class ClassifierParameters:
     phases: tuple[ClassifierPhase, ...]
     width: float = 1.0
     grid: int = 1
+    cell_px: int = 32
+    levels: tuple[int, ...] = (5,)
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ def load_parameters(path: Path = DEFAULT_PATH) -> Parameters:
         outline = dict(raw["outline"])
         classifier = dict(raw["classifier"])
         outline_phases = tuple(OutlinePhase(**phase) for phase in outline.pop("phases"))
+        classifier["levels"] = tuple(classifier.get("levels", (5,)))
         classifier_phases = tuple(ClassifierPhase(**phase) for phase in classifier.pop("phases"))
         return Parameters(
             seed=raw["seed"],

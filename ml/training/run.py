@@ -40,6 +40,7 @@ from ml.export import (
     to_litert,
     write_model,
 )
+from ml.metrics import classification_figures
 from ml.preprocessing import classifier_slice, outline_slice
 from ml.runtime import Model, Network, Thresholds
 from ml.training import classifier as classifying
@@ -213,6 +214,7 @@ def run_frozen_recipe(
         valid_features=valid_features,
         valid_labels=valid_labels,
         seed=parameters.seed,
+        balance=classifying.level_balance(parameters.classifier),
     )
 
 
@@ -256,7 +258,11 @@ def finish(
     report("export: folding and quantising")
     floats = {
         "classifier": deployable_classifier(
-            classifier.model, width=parameters.classifier.width, grid=parameters.classifier.grid
+            classifier.model,
+            width=parameters.classifier.width,
+            grid=parameters.classifier.grid,
+            cell_px=parameters.classifier.cell_px,
+            levels=parameters.classifier.levels,
         ),
         "outline": deployable_outline(outline, width=parameters.outline.width),
     }
@@ -412,8 +418,8 @@ def cross_validate(
     """Measure the slice class without leaks: grouped 5-fold over all unique pictures, no group on both sides of a fold.
 
     Every fold shares the pretrained trunk and fits the dense head on the frozen features of its own training groups
-    alone. The trunk has seen no cancer picture of this set, but the normal training pictures as slices without tumour.
-    The result is kept in `out` with the fingerprint of the data.
+    alone, regularisation and temperature included. Where no phase of the outline's training shows it negatives, the
+    trunk has seen no picture of this set at all. The result is kept in `out` with the fingerprint of the data.
     """
     images = without_conflicts(sets.chest)
     if any(one.patient_group_id is None for one in images):
@@ -429,33 +435,29 @@ def cross_validate(
         cache=out / "features",
     )
     versions = features.reshape(-1, len(images), features.shape[-1])
-    guesses = np.zeros(len(images), dtype=np.int64)
+    probabilities = np.zeros((len(images), len(CLASSES)))
     folds = classifying.grouped_folds(labels=data.labels, groups=data.groups, seed=parameters.seed)
     for number, (train, held_out) in enumerate(folds, start=1):
-        head = classifying.fit_grouped_head(
+        head, temperature = classifying.fit_grouped_head(
             features=versions[:, train],
             labels=data.labels[train],
             groups=[data.groups[place] for place in train],
             seed=parameters.seed,
+            balance=classifying.level_balance(parameters.classifier),
         )
-        guesses[held_out] = (versions[0, held_out] @ head.kernel + head.bias).argmax(axis=1)
-        accuracy = float((guesses[held_out] == data.labels[held_out]).mean())
+        logits = versions[0, held_out] @ head.kernel + head.bias
+        probabilities[held_out] = classifying.shares_of(logits, temperature=temperature)
+        accuracy = float((logits.argmax(axis=1) == data.labels[held_out]).mean())
         report(f"cross-validation: fold {number} of {len(folds)}: accuracy {accuracy:.3f}")
-    pairs = list(zip(data.labels.tolist(), guesses.tolist(), strict=True))
     on = (
         f"{len(images)} unique pictures of chest-ctscan-images, StratifiedGroupKFold over {len(set(data.groups))} "
-        f"inferred patient groups, 5 folds, seed {parameters.seed}; frozen CT-pretrained trunk, dense head. The trunk "
-        "was pretrained without this set but for its normal training pictures, seen as slices without tumour"
+        f"inferred patient groups, 5 folds, seed {parameters.seed}; frozen CT-pretrained trunk, dense head. "
+        f"{_what_the_trunk_has_seen(parameters)}"
     )
-    correct = [float(truth == guess) for truth, guess in pairs]
-    figures = {
-        "grouped_cv_accuracy": measuring.figure_over_groups(
-            correct, groups=data.groups, statistic=measuring.mean, on=on, seed=parameters.seed
-        ),
-        "grouped_cv_macro_f1": measuring.figure_over_groups(
-            pairs, groups=data.groups, statistic=measuring.macro_f1, on=on, seed=parameters.seed
-        ),
-    }
+    measured = classification_figures(
+        labels=data.labels, probabilities=probabilities, groups=data.groups, class_names=CLASSES, seed=parameters.seed
+    )
+    figures = {f"grouped_cv_{name}": Figure(**value, on=on) for name, value in measured.items() if "value" in value}
     record = {
         "fingerprint": fingerprint(manifest_of(sets)),
         "figures": {name: vars(figure) for name, figure in figures.items()},
@@ -465,6 +467,14 @@ def cross_validate(
     partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
     partial.replace(path)
     return figures
+
+
+def _what_the_trunk_has_seen(parameters: Parameters) -> str:
+    if parameters.classifier.trunk != "outline":
+        return "The trunk was not trained on this set."
+    if any(phase.negatives for phase in parameters.outline.phases):
+        return "The trunk has seen the set's normal training pictures, as slices without tumour, and no other."
+    return "The trunk has seen no picture of this set."
 
 
 def cross_validated_figures(out: Path, *, data_fingerprint: str) -> dict[str, Figure]:

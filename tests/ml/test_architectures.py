@@ -104,36 +104,74 @@ class TestFolding:
                 np.testing.assert_array_equal(one, other)
 
 
+def readout(model, *, features, head):
+    """Return the logits (classes,) of features by level, as the network's own last layers make them."""
+    parts = []
+    for level, values in features.items():
+        if "grid" in head:
+            cell = head.get("cell_px", 32) // 2 ** (level - 1)
+            parts.append(tf.nn.avg_pool2d(values, cell, cell, "VALID"))
+        else:
+            parts.append(tf.reduce_mean(values, axis=(1, 2)))
+    layer = model.get_layer("logits")
+    averages = tf.concat(parts, axis=-1)
+    return tf.tensordot(tf.reshape(averages, (-1,)), tf.reshape(layer.kernel, (-1, 4)), 1) + layer.bias
+
+
 class TestActivationMaps:
-    @pytest.mark.parametrize(("grid", "shape"), [(1, (48, 64)), (2, (64, 64)), (4, (128, 128))])
-    def test_they_are_grad_cam(self, grid, shape):
-        model = architectures.build_classifier(class_count=4, width=WIDTH, grid=grid)
+    @pytest.mark.parametrize(
+        ("head", "shape"),
+        [
+            ({}, (48, 64)),
+            ({"grid": 2}, (64, 64)),
+            ({"grid": 4}, (128, 128)),
+            ({"levels": (3, 4, 5)}, (48, 64)),
+            ({"grid": 2, "cell_px": 64, "levels": (3, 4, 5)}, (128, 128)),
+            ({"grid": 2, "cell_px": 64, "levels": (3, 4)}, (128, 128)),
+        ],
+    )
+    def test_they_are_grad_cam(self, head, shape):
+        model = architectures.build_classifier(class_count=4, width=WIDTH, **head)
         randomise(model, seed=6)
-        plain = architectures.build_classifier(class_count=4, is_normalised=False, width=WIDTH, grid=grid)
+        plain = architectures.build_classifier(class_count=4, is_normalised=False, width=WIDTH, **head)
         architectures.fold_normalisation(source=model, target=plain)
         inputs = tf.constant(np.random.default_rng(7).normal(size=(1, *shape, 3)), tf.float32)
-        found = deployable_classifier(model, width=WIDTH, grid=grid)(inputs)
-        # What follows the features, as a network of its own, so that autodiff can be asked about them.
-        tail = keras.Model(plain.output["features"], plain.output["logits"])
+        found = deployable_classifier(model, width=WIDTH, **head)(inputs)["activation_maps"][0]
+        levels = head.get("levels", (5,))
+        outputs = plain(inputs)
+        features = {level: outputs[f"features{level}"] for level in levels}
+        deepest = features[max(levels)]
+        positions = deepest.shape[1] * deepest.shape[2]
         for class_index in range(4):
-            features = plain(inputs)["features"]
             with tf.GradientTape() as tape:
                 tape.watch(features)
-                logit = tail(features)[0, class_index]
-            gradient = tape.gradient(logit, features)
-            weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
-            expected = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1))[0]
-            positions = features.shape[1] * features.shape[2]
+                logit = readout(plain, features=features, head=head)[class_index]
+            gradients = tape.gradient(logit, features)
+            expected = tf.zeros((1, *deepest.shape[1:3]))
+            for level in levels:
+                weights = tf.reduce_mean(gradients[level], axis=(1, 2), keepdims=True)
+                part = tf.reduce_sum(weights * features[level], axis=-1, keepdims=True)
+                ratio = 2 ** (max(levels) - level)
+                # A position of a finer level is one of ratio * ratio under a position of the deepest.
+                expected += tf.nn.avg_pool2d(part, ratio, ratio, "VALID")[..., 0] * ratio**2
+            expected = tf.nn.relu(expected)[0]
             scale = float(np.abs(expected).max())
-            np.testing.assert_allclose(
-                found["activation_maps"][0, :, :, class_index] / positions, expected, atol=1e-4 * scale + 1e-12
-            )
+            np.testing.assert_allclose(found[:, :, class_index] / positions, expected, atol=1e-4 * scale + 1e-12)
 
-    @pytest.mark.parametrize("grid", [1, 2])
-    def test_logits_survive_deployment(self, grid):
-        model = architectures.build_classifier(class_count=4, width=WIDTH, grid=grid)
+    def test_the_readout_of_the_test_is_that_of_the_network(self):
+        for head in ({}, {"grid": 2, "cell_px": 64, "levels": (3, 4, 5)}):
+            model = architectures.build_classifier(class_count=4, is_normalised=False, width=WIDTH, **head)
+            randomise(model, seed=6)
+            outputs = model(np.random.default_rng(7).normal(size=(1, 128, 128, 3)))
+            features = {level: outputs[f"features{level}"] for level in head.get("levels", (5,))}
+            found = readout(model, features=features, head=head)
+            np.testing.assert_allclose(found, outputs["logits"][0], rtol=1e-3, atol=1e-5)
+
+    @pytest.mark.parametrize("head", [{}, {"grid": 2}, {"grid": 1, "levels": (3, 4, 5)}, {"grid": 2, "levels": (4, 5)}])
+    def test_logits_survive_deployment(self, head):
+        model = architectures.build_classifier(class_count=4, width=WIDTH, **head)
         randomise(model, seed=8)
         inputs = np.random.default_rng(9).normal(size=(1, 64, 64, 3)).astype(np.float32)
         expected = np.asarray(model(inputs, training=False)["logits"])
-        found = np.asarray(deployable_classifier(model, width=WIDTH, grid=grid)(inputs)["logits"])
+        found = np.asarray(deployable_classifier(model, width=WIDTH, **head)(inputs)["logits"])
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())

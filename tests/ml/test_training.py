@@ -333,17 +333,46 @@ class TestClassifier:
         )
         assert 3 not in (features @ head.kernel + head.bias).argmax(axis=1)
 
-    @pytest.mark.parametrize(("grid", "side"), [(1, 48), (2, 64)])
-    def test_the_network_with_a_fitted_head_says_what_the_regression_says(self, grid, side):
-        model = classifying.build_classifier(class_count=4, width=0.05, grid=grid)
+    @pytest.mark.parametrize(
+        ("grid", "side", "cell_px", "levels"),
+        [(1, 48, 32, (5,)), (2, 64, 32, (5,)), (2, 128, 64, (3, 4, 5)), (1, 64, 32, (3, 5))],
+    )
+    def test_the_network_with_a_fitted_head_says_what_the_regression_says(self, grid, side, cell_px, levels):
+        model = classifying.build_classifier(class_count=4, width=0.05, grid=grid, cell_px=cell_px, levels=levels)
         pixels = classifying.resized(class_data().pixels, side=side)
-        features = classifying.embeddings_of(model, pixels)
+        features = classifying.averages_of(model, pixels)
         rng = np.random.default_rng(0)
         kernel = rng.normal(size=(features.shape[1], 4)).astype(np.float32)
-        head = classifying.FrozenHead(kernel=kernel, bias=np.arange(4.0), valid_accuracy=1.0, strength=1.0)
+        head = classifying.FrozenHead(
+            kernel=kernel, bias=np.arange(4.0), valid_accuracy=1.0, valid_nll=0.0, strength=1.0
+        )
         classifying.set_head(model, head)
         expected = features @ head.kernel + head.bias
         np.testing.assert_allclose(classifying.logits_of(model, pixels), expected, rtol=1e-3, atol=1e-3)
+
+    def test_every_level_weighs_the_same_whatever_its_filters(self):
+        parameters = replace(load_parameters().classifier, width=1.0, grid=2, levels=(3, 4, 5))
+        balance = classifying.level_balance(parameters)
+        assert balance.shape == (4 * (256 + 512 + 512),)
+        cell = balance[: 256 + 512 + 512]
+        np.testing.assert_array_equal(balance, np.tile(cell, 4))
+        weights = [float((part**2).sum()) for part in np.split(cell, [256, 768])]
+        np.testing.assert_allclose(weights, weights[0], rtol=1e-5)
+        assert float((balance**2).mean()) == pytest.approx(1.0)
+        np.testing.assert_allclose(classifying.level_balance(replace(parameters, levels=(5,))), 1.0)
+
+    def test_a_held_out_picture_chooses_nothing_of_its_fold(self):
+        rng = np.random.default_rng(0)
+        labels = np.arange(120) % 4
+        groups = [str(number // 4) for number in range(120)]
+        features = (rng.normal(size=(1, 120, 8)) + labels[:, np.newaxis]).astype(np.float32)
+        head, temperature = classifying.fit_grouped_head(features=features, labels=labels, groups=groups, seed=0)
+        logits = features[0] @ head.kernel + head.bias
+        assert (logits.argmax(axis=1) == labels).mean() > 0.5
+        assert 0.25 <= temperature <= 8
+        shares = classifying.shares_of(logits, temperature=temperature)
+        np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+        np.testing.assert_array_equal(shares.argmax(axis=1), logits.argmax(axis=1))
 
     def test_features_are_computed_once(self, tmp_path, monkeypatch):
         model = classifying.build_classifier(class_count=4, width=0.05)
@@ -351,7 +380,7 @@ class TestClassifier:
         features, labels = classifying.frozen_features(model, **options)
         assert features.shape == (16, model.get_layer("logits").kernel.shape[0])
         np.testing.assert_array_equal(labels, np.tile(class_data().labels, 2))
-        monkeypatch.setattr(classifying, "embeddings_of", lambda *a, **k: pytest.fail("computed again"))
+        monkeypatch.setattr(classifying, "averages_of", lambda *a, **k: pytest.fail("computed again"))
         np.testing.assert_array_equal(classifying.frozen_features(model, **options)[0], features)
 
     def test_other_weights_are_other_features(self, tmp_path):
