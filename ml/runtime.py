@@ -36,8 +36,8 @@ LARGEST_CROP_SIDE_PX = 160
 # A crop larger than this is shrunk before it is outlined: time and memory stay bounded.
 LARGEST_OUTLINED_CROP_SIDE_PX = 512
 # The malignancy map was taught on crops of about 0.7 mm a pixel; a body is about 380 mm wide.
-FINDING_CROP_SIDE_PX = 96
-FINDING_CROP_BODY_SHARE = 0.18
+FINDING_CROP_SIDE_PX = 64
+FINDING_CROP_BODY_SHARE = 0.12
 
 Scale = Literal["auto", "slice", "crop"]
 
