@@ -23,7 +23,7 @@ WITHIN_MS = 60_000
 def upload(page: Page, slice_file: Path, *, record_number: str, email: str = "") -> None:
     """Fill in the form for a new patient and send it."""
     page.goto("/studies/new/")
-    page.get_by_label("Record number").fill(record_number)
+    page.get_by_role("textbox", name="Record number").fill(record_number)
     page.get_by_label("Date of birth").fill("1957-04-05")
     page.get_by_label("Family name").fill("Ďurišová-Łąk")
     page.get_by_label("Given name").fill("Zoë")
@@ -161,7 +161,7 @@ def test_a_wrong_file_gets_a_sentence_and_nothing_typed_is_lost(page: Page, tmp_
     text_file = tmp_path / "slice.png"
     text_file.write_text("I am a text file, whatever my name says.")
     page.goto("/studies/new/")
-    page.get_by_label("Record number").fill("E2E-3")
+    page.get_by_role("textbox", name="Record number").fill("E2E-3")
     page.get_by_label("Family name").fill("Kept")
     page.get_by_label("Clinical question").fill("This text must not be lost.")
     page.get_by_label("Study date").fill("2026-01-15")
@@ -169,7 +169,7 @@ def test_a_wrong_file_gets_a_sentence_and_nothing_typed_is_lost(page: Page, tmp_
     with page.expect_response(lambda response: response.request.method == "POST") as answered:
         page.get_by_role("button", name="Send and analyse").click()
     assert answered.value.status == 400
-    assert page.get_by_label("Record number").input_value() == "E2E-3"
+    assert page.get_by_role("textbox", name="Record number").input_value() == "E2E-3"
     assert page.get_by_label("Family name").input_value() == "Kept"
     assert page.get_by_label("Clinical question").input_value() == "This text must not be lost."
     described_by = page.locator("input[type=file]").get_attribute("aria-describedby") or ""
