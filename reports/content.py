@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 
 from reports.comparison import Examination, compare
 from studies.model_card import Figure, ModelPart, describe_model
-from studies.models import Analysis, Image, Study
+from studies.models import Analysis, Image, ImageReview, Study
 from studies.models.effective import EffectiveFinding, judged_findings
 
 if TYPE_CHECKING:
@@ -153,6 +153,8 @@ class SlicePart:
     analysis: AnalysisPart | None
     note: str
     added: tuple[FindingPart, ...] = ()
+    judged_class: str = ""
+    class_judged_by: str = ""
 
     @property
     def findings(self) -> tuple[FindingPart, ...]:
@@ -295,6 +297,7 @@ class ReportContent:
             {
                 "analyses": _plain(analyses),
                 "added": _plain([part.added for part in self.slices]),
+                "classes": [[part.judged_class, part.class_judged_by] for part in self.slices],
                 "examinations": _plain(self.examinations),
             }
         )
@@ -443,13 +446,27 @@ def collect_slices(study: Study, *, is_final: bool = False) -> tuple[SlicePart, 
     ):
         newest[analysis.image_id] = analysis
     judged = judged_findings(images)
+    latest = ImageReview.objects.latest_per_image().filter(image__in=images).select_related("by")
+    classes = {review.image_id: review for review in latest}
     return tuple(
-        _slice_part(image, newest.get(image.id), judged=judged[image.id], is_final=is_final) for image in images
+        _slice_part(
+            image,
+            newest.get(image.id),
+            judged=judged[image.id],
+            judged_class=classes.get(image.id),
+            is_final=is_final,
+        )
+        for image in images
     )
 
 
 def _slice_part(
-    image: Image, analysis: Analysis | None, *, judged: tuple[EffectiveFinding, ...], is_final: bool
+    image: Image,
+    analysis: Analysis | None,
+    *,
+    judged: tuple[EffectiveFinding, ...],
+    judged_class: ImageReview | None,
+    is_final: bool,
 ) -> SlicePart:
     return SlicePart(
         number=image.number,
@@ -461,6 +478,8 @@ def _slice_part(
         analysis=_analysis_part(analysis, judged=judged, is_final=is_final) if analysis is not None else None,
         note="" if analysis is not None else _("This slice was not analysed by the software."),
         added=tuple(_finding_part(one) for one in judged if one.finding is None and not one.is_rejected),
+        judged_class=judged_class.get_diagnosis_display() if judged_class is not None else "",
+        class_judged_by=str(judged_class.by) if judged_class is not None else "",
     )
 
 

@@ -123,7 +123,8 @@ def impression_prose(slices: tuple[SlicePart, ...]) -> str:
 def _slice_prose(slice_: SlicePart) -> str:
     if slice_.analysis is None:
         sentence = _("Slice %(number)d: %(note)s") % {"number": slice_.number, "note": slice_.note}
-        return " ".join([sentence, *(_finding_sentence(finding, slice_=slice_) for finding in slice_.added)])
+        added = [_finding_sentence(finding, slice_=slice_) for finding in slice_.added]
+        return " ".join([sentence, *added, *_judged_class(slice_)])
     if slice_.pixel_spacing_mm is None:
         spacing = _("no pixel spacing in the file, so sizes are given in pixels and not in millimetres")
     else:
@@ -137,12 +138,11 @@ def _slice_prose(slice_: SlicePart) -> str:
     }
     sentences = [head]
     findings = slice_.analysis.findings
-    if findings or slice_.analysis.rejected:
+    outlined = len(findings) + len(slice_.analysis.rejected)
+    if outlined:
         sentences.append(
-            ngettext(
-                "The software outlined %(count)d region.", "The software outlined %(count)d regions.", len(findings)
-            )
-            % {"count": len(findings) + len(slice_.analysis.rejected)}
+            ngettext("The software outlined %(count)d region.", "The software outlined %(count)d regions.", outlined)
+            % {"count": outlined}
         )
         sentences += [_finding_sentence(finding, slice_=slice_) for finding in findings]
         sentences += [
@@ -153,7 +153,15 @@ def _slice_prose(slice_: SlicePart) -> str:
         sentences.append(_("The software outlined no region. This does not exclude a lesion."))
     sentences += [_finding_sentence(finding, slice_=slice_) for finding in slice_.added]
     sentences.append(_class_sentence(slice_.analysis))
+    sentences += _judged_class(slice_)
     return " ".join(sentences)
+
+
+def _judged_class(slice_: SlicePart) -> list[str]:
+    if not slice_.judged_class:
+        return []
+    values = {"name": slice_.class_judged_by, "label": slice_.judged_class}
+    return [_("Class of the slice according to %(name)s: %(label)s.") % values]
 
 
 def _finding_sentence(finding: FindingPart, *, slice_: SlicePart) -> str:
@@ -227,7 +235,9 @@ def _model_prose(model: ModelPart) -> str:
 
 def _regions_line(analysed: list[tuple[SlicePart, AnalysisPart]], *, slices: tuple[SlicePart, ...]) -> str:
     regions = [(finding, slice_) for slice_ in slices for finding in slice_.findings]
-    if not regions:
+    if not regions and any(analysis.rejected for _slice, analysis in analysed):
+        line = _("No region counts: what the software outlined was rejected by a doctor.")
+    elif not regions:
         line = ngettext(
             "No region was outlined on the analysed slice; small or faint lesions can be missed.",
             "No region was outlined on the %(count)d analysed slices; small or faint lesions can be missed.",

@@ -12,7 +12,7 @@ from reports import content
 from reports.forms import DraftForm
 from reports.keeping import author_token
 from reports.models import Opening, Report, ReportTemplate
-from studies.models import Analysis, Study
+from studies.models import Analysis, FindingReview, ImageReview, Study
 
 register = template.Library()
 
@@ -104,6 +104,16 @@ def is_ai_revealed(context: template.Context, study: Study) -> bool:
     """Whether whoever looks at the page may know what the software said, which a draft tells."""
     request = context.get("request")
     return request is not None and study.reveals_ai_to(request.user)
+
+
+@register.simple_tag
+def is_judged_since(report: Report) -> bool:
+    """Whether a doctor has judged a finding or a slice after the draft's text was last stored."""
+    stored_at = report.edited_at or report.created_at
+    return any(
+        rows.filter(image__study=report.study_id, at__gt=stored_at).exists()
+        for rows in (FindingReview.objects, ImageReview.objects)
+    )
 
 
 @register.filter
