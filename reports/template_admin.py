@@ -21,6 +21,7 @@ class ReportTemplateAdmin(admin.ModelAdmin):
     list_display = ["name", "hospital", "is_active", "changed_by", "changed_at"]
     list_filter = ["is_active", "hospital"]
     search_fields = ["name", "findings_text", "impression"]
+    search_help_text = _("Name, or words of the text.")
     list_select_related = ["hospital", "changed_by"]
     fields = ["hospital", "name", "findings_text", "impression", "placeholders", "is_active"]
     readonly_fields = ["placeholders"]
