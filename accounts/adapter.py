@@ -82,7 +82,8 @@ class AccountAdapter(DefaultAccountAdapter):
     def get_reauthentication_methods(self, user: AbstractBaseUser | AnonymousUser) -> list[dict[str, Any]]:
         """Offer the password only where the second step is not what is being asked for."""
         methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
-        if is_required_of(user) and has_second_factor(user) and not is_proven(self.request, user=user):
+        is_asked = isinstance(user, User) and is_required_of(user) and has_second_factor(user)
+        if is_asked and not is_proven(self.request, user=user):
             methods = [method for method in methods if method["id"] != "reauthenticate"]
         return [method | {"description": REAUTHENTICATION_WORDS[method["id"]]} for method in methods]
 

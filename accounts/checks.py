@@ -54,7 +54,7 @@ def check_session_times(app_configs: Sequence[AppConfig] | None, **kwargs: objec
 @register(Tags.security, deploy=True)
 def check_shared_counters(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
     """Fail where each process counts failed log-ins for itself, so that guessing is as cheap as there are processes."""
-    backend = settings.CACHES["default"]["BACKEND"]
+    backend = str(settings.CACHES["default"]["BACKEND"])
     if not backend.endswith(("locmem.LocMemCache", "dummy.DummyCache")):
         return []
     return [

@@ -186,7 +186,7 @@ class SecondFactorAdapter(DefaultMFAAdapter):
 def _keys() -> MultiFernet:
     """Return the keys: the newest first, older ones (``SECRET_KEY_FALLBACKS``) to read what they once wrote."""
     secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
-    return MultiFernet([Fernet(_derived(secret)) for secret in secrets])
+    return MultiFernet([Fernet(_derived(str(secret))) for secret in secrets])
 
 
 def _derived(secret: str) -> bytes:

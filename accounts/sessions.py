@@ -107,7 +107,8 @@ class SessionLifetimeMiddleware:
         if BEGAN_KEY not in request.session or not isinstance(request.user, User):
             return
         match = request.resolver_match
-        if match is not None and match.view_name in settings.SESSION_PASSIVE_VIEWS:
+        is_part = request.headers.get("HX-Request") == "true"
+        if is_part and match is not None and match.view_name in settings.SESSION_PASSIVE_VIEWS:
             return
         now = time.time()
         if now - request.session[SEEN_KEY] < PRECISION_S:

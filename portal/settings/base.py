@@ -147,7 +147,7 @@ ACCOUNT_RATE_LIMITS = {
 }
 
 # The second step of a log-in. These roles do nothing without one; everybody else may set one up.
-SECOND_FACTOR_ROLES = ["doctor", "administrator"]
+SECOND_FACTOR_ROLES: list[str] = ["doctor", "administrator"]
 MFA_ADAPTER = "accounts.second_factor.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
@@ -247,7 +247,7 @@ SESSION_IDLE_MINUTES = {
     "patient": env.int("IRA_SESSION_IDLE_MINUTES_PATIENT", default=20),
 }
 SESSION_ABSOLUTE_HOURS = env.int("IRA_SESSION_ABSOLUTE_HOURS", default=12)
-SESSION_PASSIVE_VIEWS = ["studies:study_status", "studies:study_read_panel", "studies:study_rows"]
+SESSION_PASSIVE_VIEWS = ["studies:study_status", "studies:study_read_panel", "studies:study_rows", "reports:bulk_job"]
 SESSION_COOKIE_AGE = SESSION_ABSOLUTE_HOURS * 60 * 60
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

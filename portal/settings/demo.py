@@ -17,7 +17,7 @@ DATABASES = {
 MEDIA_ROOT = DEMO_DIR / "media"
 DEMO_PASSWORD = "radiology-demo"  # noqa: S105 - public by design, refused by production
 # One click logs in; the public log-ins could not share a second step anyway.
-SECOND_FACTOR_ROLES: list[str] = []
+SECOND_FACTOR_ROLES = []
 DEMO_LOGINS = {
     "doctor": "doctor@example.org",
     "patient": "patient@example.org",

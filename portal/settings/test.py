@@ -18,4 +18,4 @@ Q_CLUSTER = Q_CLUSTER | {"sync": False}
 # Counters of a test are its own; tests/accounts/test_limits.py counts in the database as an installation does.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 # The tests of the second step switch it on; all others are about something else.
-SECOND_FACTOR_ROLES: list[str] = []
+SECOND_FACTOR_ROLES = []

@@ -60,7 +60,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def tab(browser: Browser, site: str) -> tuple[BrowserContext, Page]:
     context = browser.new_context(base_url=site, viewport=DESKTOP, locale="en-GB", accept_downloads=True)
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     return context, context.new_page()
 
 
