@@ -21,6 +21,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import pixel_array
+from pydicom.uid import UID
 
 from ml.errors import UnreadableImageError, UnsupportedImageError
 from ml.images import (
@@ -161,7 +162,7 @@ def _parse(data: bytes, *, is_header_only: bool) -> Any:
             raise UnreadableImageError(DAMAGED)
         # A bare data set has no header that names its encoding; which of the two it is was told from its first bytes.
         dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = _IMPLICIT if dataset.original_encoding[0] else _EXPLICIT
+        dataset.file_meta.TransferSyntaxUID = UID(_IMPLICIT if dataset.original_encoding[0] else _EXPLICIT)
     return dataset
 
 
@@ -340,7 +341,7 @@ def _position(dataset: Any) -> float | None:
         if place.shape != (3,):
             return None
         normal = _normal([float(part) for part in dataset.ImageOrientationPatient])
-        position = float(place @ normal)
+        position = float(place @ normal) * (1 if normal[2] >= 0 else -1)
     except (TypeError, ValueError):
         return None
     return round(position, 3) if math.isfinite(position) else None

@@ -10,7 +10,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ml.errors import ImageTooLargeError, ImageTooSmallError, UnreadableImageError, UnsupportedImageError
 from ml.windows import WINDOWS, Window
+
+if TYPE_CHECKING:
+    from ml.dicom import DicomFacts
 
 PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC: Final = b"\xff\xd8\xff"
@@ -120,6 +123,18 @@ def read_slice(source: bytes | Path, *, limits: Limits = DEFAULT_LIMITS, window:
 def is_dicom(data: bytes) -> bool:
     """Whether the bytes begin like a DICOM file, with or without its preamble; the name of the file says nothing."""
     return data[128:132] == DICOM_MAGIC or data.startswith(_BARE_DICOM)
+
+
+def read_facts(data: bytes) -> "DicomFacts | None":
+    """What a DICOM file says about itself, or None for every other kind.
+
+    Raises an ``ImageError`` for a DICOM file that is no axial CT slice.
+    """
+    if not is_dicom(data):
+        return None
+    from ml.dicom import read_dicom_facts
+
+    return read_dicom_facts(data)
 
 
 def reencode_png(slice_: Slice) -> bytes:

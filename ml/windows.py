@@ -16,10 +16,19 @@ class Window:
     centre_hu: float
     width_hu: float
 
+    @property
+    def black_hu(self) -> float:
+        """The Hounsfield units, and all below them, that become black."""
+        return self.centre_hu - self.width_hu / 2
+
+    @property
+    def white_hu(self) -> float:
+        """The Hounsfield units, and all above them, that become white."""
+        return self.centre_hu + self.width_hu / 2
+
     def apply(self, hu: NDArray[Any]) -> NDArray[np.uint8]:
         """Grey values 0..255 of the shape of ``hu``."""
-        low = self.centre_hu - self.width_hu / 2
-        grey = (np.asarray(hu, np.float32) - np.float32(low)) * np.float32(255.0 / self.width_hu)
+        grey = (np.asarray(hu, np.float32) - np.float32(self.black_hu)) * np.float32(255.0 / self.width_hu)
         return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
 
 

@@ -40,6 +40,11 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
             ),
             (_("New study"), "studies:study_create", ()),
             (
+                _("Import"),
+                "studies:import_list",
+                ("studies:import_create", "studies:import_detail", "studies:import_answer"),
+            ),
+            (
                 _("Patients"),
                 "studies:patient_list",
                 ("studies:patient_detail", "studies:patient_edit", "studies:patient_create"),

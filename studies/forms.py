@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import Role, User
 from studies.intake import NewPatient, Upload
 from studies.models import Patient, Study
+from studies.ordering import natural_key
 
 OLDEST_BIRTH_DATE = datetime.date(1880, 1, 1)
 OLDEST_STUDY_DATE = datetime.date(1971, 10, 1)  # the first CT scan of a patient
@@ -82,7 +83,7 @@ class SlicesForm(forms.Form):
     @property
     def uploads(self) -> list[Upload]:
         """The chosen files, read into memory, in the order of their names (numbers in them counted as numbers)."""
-        files = sorted(self.cleaned_data["slices"], key=lambda file: _natural_key(file.name or ""))
+        files = sorted(self.cleaned_data["slices"], key=lambda file: natural_key(file.name or ""))
         return [Upload(content=file.read(), name=file.name or "") for file in files]
 
     def refuse(self, sentences: Sequence[str]) -> None:
@@ -145,17 +146,18 @@ class KnownPatientField(RowField):
         return f"{obj} · {obj.birth_date:%d %b %Y} · {obj.record_number}"
 
 
-class StudyForm(SlicesForm):
-    """A new study: of a patient whom the doctor sees already, or of a new one, with the first slices.
+class WhoseForm(forms.Form):
+    """Whose it is: a patient whom the doctor sees already, or a new one.
 
     Known patients are found by searching, so that the page is as light at 100,000 patients as at ten; any of the
     doctor's patients may be chosen, whether or not the search shows them.
     """
 
     MATCHES_SHOWN = 10
+    is_patient_needed = True
+    # Whether what stands in the fields of a new patient counts for nothing once a known one is chosen.
+    is_known_patient_enough = False
 
-    # The new study's identifier, made with the empty form: a form that is sent twice is one study.
-    token = forms.CharField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
     find = forms.CharField(
         label=_("Find a patient by name or record number"),
         max_length=100,
@@ -196,15 +198,7 @@ class StudyForm(SlicesForm):
         help_text=_("Only with this address can the patient log in and read released reports."),
         widget=forms.EmailInput(attrs={"autocomplete": "off"}),
     )
-    study_date = date_field(label=_("Study date"), missing=_("Please enter the date of the examination."))
-    clinical_question = forms.CharField(
-        label=_("Clinical question"),
-        max_length=2000,
-        required=False,
-        widget=forms.Textarea(attrs={"rows": 3, "maxlength": 2000}),
-    )
 
-    field_order = ["token", "find", "patient", *PatientForm.Meta.fields, "study_date", "clinical_question", "slices"]
     needed_of_a_new_patient = ("record_number", "family_name", "given_name", "birth_date")
 
     def __init__(self, *args: Any, doctor: User, patient_id: str = "", **kwargs: Any) -> None:
@@ -216,8 +210,9 @@ class StudyForm(SlicesForm):
         # A patient whom the doctor does not see is as if none were named.
         with suppress(ValidationError):
             self.initial["patient"] = field.clean(patient_id)
+        is_new = not self.is_for_known_patient and (self.is_patient_needed or self.names_a_new_patient)
         for name in self.needed_of_a_new_patient:
-            self.fields[name].required = not self.is_for_known_patient
+            self.fields[name].required = is_new
         self.fields["find"].widget.attrs |= {
             "hx-get": reverse("studies:patient_find"),
             "hx-trigger": "input changed delay:300ms",
@@ -247,26 +242,14 @@ class StudyForm(SlicesForm):
         """Whether a patient is chosen, so that the page may fold away the fields of a new one."""
         return bool(self["patient"].value())
 
+    @property
+    def names_a_new_patient(self) -> bool:
+        """Whether something is entered about a new patient."""
+        return self.is_bound and any(self[name].value() for name in PatientForm.Meta.fields)
+
     def clean_birth_date(self) -> datetime.date | None:
         """Refuse a date in the future or of another age."""
         return check_birth_date(self.cleaned_data["birth_date"])
-
-    def clean_token(self) -> uuid.UUID:
-        """Return an identifier that no study has."""
-        with suppress(ValueError):
-            token = uuid.UUID(self.cleaned_data["token"])
-            if not Study.objects.filter(id=token).exists():
-                return token
-        return uuid.uuid4()
-
-    def clean_study_date(self) -> datetime.date:
-        """Refuse a date in the future, or before there was CT."""
-        value = self.cleaned_data["study_date"]
-        if value > timezone.localdate():
-            raise ValidationError(_("The study date lies in the future. Please check it."))
-        if value < OLDEST_STUDY_DATE:
-            raise ValidationError(_("The study date lies before the first CT scanners. Please check the year."))
-        return value
 
     def clean(self) -> dict[str, Any]:
         """Take either a known patient or a complete new one, never a mixture."""
@@ -274,15 +257,15 @@ class StudyForm(SlicesForm):
         patient = cleaned.get("patient")
         if patient is None and "patient" not in self.errors:
             self._clean_new_patient(cleaned)
-        elif patient is not None and any(cleaned.get(name) for name in self.needed_of_a_new_patient):
+        elif (
+            patient is not None
+            and not self.is_known_patient_enough
+            and any(cleaned.get(name) for name in self.needed_of_a_new_patient)
+        ):
             self.add_error(
                 "patient",
                 _("You chose a patient and also entered a new one. Please keep one of the two and empty the other."),
             )
-        born = patient.birth_date if patient else cleaned.get("birth_date")
-        study_date = cleaned.get("study_date")
-        if born and study_date and study_date < born:
-            self.add_error("study_date", _("The study date lies before the patient's birth. Please check both dates."))
         return cleaned
 
     def _clean_new_patient(self, cleaned: dict[str, Any]) -> None:
@@ -306,10 +289,58 @@ class StudyForm(SlicesForm):
 
     @property
     def chosen_patient(self) -> Patient | NewPatient:
-        """Whose study it is."""
+        """Whose it is."""
         if patient := self.cleaned_data["patient"]:
             return patient
         return NewPatient(**{name: self.cleaned_data[name] for name in PatientForm.Meta.fields})
+
+
+class ExaminationForm(forms.Form):
+    """When it was taken, and the question that is asked of it."""
+
+    study_date = date_field(label=_("Study date"), missing=_("Please enter the date of the examination."))
+    clinical_question = forms.CharField(
+        label=_("Clinical question"),
+        max_length=2000,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "maxlength": 2000}),
+    )
+
+    def clean_study_date(self) -> datetime.date:
+        """Refuse a date in the future, or before there was CT."""
+        value = self.cleaned_data["study_date"]
+        if value > timezone.localdate():
+            raise ValidationError(_("The study date lies in the future. Please check it."))
+        if value < OLDEST_STUDY_DATE:
+            raise ValidationError(_("The study date lies before the first CT scanners. Please check the year."))
+        return value
+
+
+class StudyForm(WhoseForm, ExaminationForm, SlicesForm):
+    """A new study: of a patient whom the doctor sees already, or of a new one, with the first slices."""
+
+    # The new study's identifier, made with the empty form: a form that is sent twice is one study.
+    token = forms.CharField(required=False, initial=uuid.uuid4, widget=forms.HiddenInput)
+
+    field_order = ["token", "find", "patient", *PatientForm.Meta.fields, "study_date", "clinical_question", "slices"]
+
+    def clean_token(self) -> uuid.UUID:
+        """Return an identifier that no study has."""
+        with suppress(ValueError):
+            token = uuid.UUID(self.cleaned_data["token"])
+            if not Study.objects.filter(id=token).exists():
+                return token
+        return uuid.uuid4()
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse a study from before the patient's birth."""
+        cleaned = super().clean()
+        patient = cleaned.get("patient")
+        born = patient.birth_date if patient else cleaned.get("birth_date")
+        study_date = cleaned.get("study_date")
+        if born and study_date and study_date < born:
+            self.add_error("study_date", _("The study date lies before the patient's birth. Please check both dates."))
+        return cleaned
 
 
 class ShareForm(forms.Form):
@@ -371,17 +402,3 @@ def colleagues_of(doctor: User) -> models.QuerySet[User]:
     return User.objects.filter(
         hospital=doctor.hospital, role=Role.DOCTOR, is_active=True, approved_at__isnull=False
     ).exclude(id=doctor.id)
-
-
-def _natural_key(name: str) -> list[tuple[int, str]]:
-    parts: list[tuple[int, str]] = []
-    digits = ""
-    for character in f"{name.lower()}\x00":
-        if character.isascii() and character.isdigit():
-            digits += character
-            continue
-        if digits:
-            parts.append((int(digits[:18]), ""))
-            digits = ""
-        parts.append((-1, character))
-    return parts

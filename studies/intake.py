@@ -6,8 +6,9 @@ import unicodedata
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -15,10 +16,14 @@ from django.db import IntegrityError, models, transaction
 
 from accounts.models import User
 from ml.errors import MlError
-from ml.images import Limits, read_slice, reencode_png
+from ml.images import Limits, read_facts, read_slice, reencode_png
 from studies.errors import IntakeError, InvalidTransitionError, RecordNumberTakenError
 from studies.models import Analysis, Image, Patient, Study
+from studies.ordering import in_slice_order
 from studies.permissions import grant_patient, grant_study
+
+if TYPE_CHECKING:
+    from ml.dicom import DicomFacts
 
 MAX_FILES = 40
 
@@ -43,42 +48,84 @@ class NewPatient:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedSlice:
-    """A checked slice, ready to be stored: the re-encoded PNG and what is to be known about it."""
+class PictureFacts:
+    """What is to be known about a re-encoded slice besides its pixels; units as in the names, None where unknown."""
 
-    png: bytes
     sha256: str
+    byte_size: int
     width: int
     height: int
     source_format: str
+    row_spacing_mm: float | None
+    column_spacing_mm: float | None
+    black_hu: float | None
+    white_hu: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedSlice:
+    """A checked slice, ready to be stored: the re-encoded PNG, what is to be known about it, and what a DICOM file said
+    about itself.
+    """
+
+    png: bytes
+    picture: PictureFacts
     original_name: str
-    pixel_spacing_mm: tuple[float, float] | None
+    origin: "DicomFacts | None"
+
+
+def prepare_slice(upload: Upload) -> PreparedSlice:
+    """Check and re-encode one file; touches neither database nor store.
+
+    Raises an ``MlError`` whose sentence says why the file is refused.
+    """
+    limits = Limits(max_bytes=settings.UPLOAD_MAX_BYTES, max_pixels=settings.UPLOAD_MAX_PIXELS)
+    decoded = read_slice(upload.content, limits=limits)
+    png = reencode_png(decoded)
+    row_spacing_mm, column_spacing_mm = decoded.pixel_spacing_mm or (None, None)
+    black_hu, white_hu = (decoded.window.black_hu, decoded.window.white_hu) if decoded.window else (None, None)
+    return PreparedSlice(
+        png=png,
+        picture=PictureFacts(
+            sha256=hashlib.sha256(png).hexdigest(),
+            byte_size=len(png),
+            width=decoded.width,
+            height=decoded.height,
+            source_format=decoded.format,
+            row_spacing_mm=row_spacing_mm,
+            column_spacing_mm=column_spacing_mm,
+            black_hu=black_hu,
+            white_hu=white_hu,
+        ),
+        original_name=clean_file_name(upload.name),
+        origin=read_facts(upload.content),
+    )
 
 
 def prepare_slices(uploads: Sequence[Upload]) -> tuple[PreparedSlice, ...]:
-    """Check and re-encode every file; touches neither database nor store.
+    """Check and re-encode every file of one study, and put them into the order of the slices.
 
-    Raises ``IntakeError`` with one sentence for each refused file if any is refused.
+    Touches neither database nor store. Raises ``IntakeError`` with one sentence for each refused file if any is
+    refused.
     """
     if not uploads:
         raise IntakeError("Please choose the file of the slice.")
     if len(uploads) > MAX_FILES:
         raise IntakeError(f"Please choose at most {MAX_FILES} files at a time; you chose {len(uploads)}.")
-    limits = Limits(max_bytes=settings.UPLOAD_MAX_BYTES, max_pixels=settings.UPLOAD_MAX_PIXELS)
     prepared: list[PreparedSlice] = []
     refusals: list[str] = []
     for upload in uploads:
         name = clean_file_name(upload.name)
         try:
-            found = _prepare(upload.content, name=name, limits=limits)
-            if twin := next((other for other in prepared if other.sha256 == found.sha256), None):
+            found = prepare_slice(upload)
+            if twin := next((other for other in prepared if other.picture.sha256 == found.picture.sha256), None):
                 raise IntakeError(f"It shows the same picture as {twin.original_name}. Please choose it only once.")
             prepared.append(found)
         except (MlError, IntakeError) as error:
             refusals.append(str(error) if len(uploads) == 1 else f"{name}: {error}")
     if refusals:
         raise IntakeError(*refusals)
-    return tuple(prepared)
+    return tuple(in_slice_order(prepared, name=lambda found: found.original_name, origin=lambda found: found.origin))
 
 
 def submit_study(
@@ -132,9 +179,9 @@ def add_slices(study: Study, *, doctor: User, uploads: Sequence[Upload]) -> list
         Study.objects.select_for_update().get(id=study.id)
         known = dict(study.images.values_list("sha256", "number"))
         if refusals := [
-            f"{prepared.original_name} is already slice {known[prepared.sha256]} of this study. Please leave it out."
+            f"{prepared.original_name} is already slice {number} of this study. Please leave it out."
             for prepared in slices
-            if prepared.sha256 in known
+            if (number := known.get(prepared.picture.sha256))
         ]:
             raise IntakeError(*refusals)
         last = study.images.aggregate(last=models.Max("number"))["last"] or 0
@@ -170,8 +217,8 @@ def create_patient(new: NewPatient, *, doctor: User) -> Patient:
     return patient
 
 
-def request_analysis(image: Image, *, by: User) -> Analysis:
-    """Queue a new analysis of a slice.
+def request_analysis(image: Image, *, by: User, is_held_back: bool = False) -> Analysis:
+    """Queue a new analysis of a slice; one that is held back gets its message later, from the import it belongs to.
 
     Raises ``InvalidTransitionError`` while another one of the same slice waits or runs.
     """
@@ -183,8 +230,14 @@ def request_analysis(image: Image, *, by: User) -> Analysis:
             "This slice is already waiting to be analysed or being analysed. Please wait for that to finish."
         ) from error
     # A queue that is out of order must not undo or hide what is stored: the sweeper sends the message later.
-    transaction.on_commit(analysis.enqueue, robust=True)
+    if not is_held_back:
+        transaction.on_commit(analysis.enqueue, robust=True)
     return analysis
+
+
+def new_slice(study: Study, *, doctor: User, number: int, picture: PictureFacts, name: str) -> Image:
+    """Return a slice of a study that is not stored yet and has no file yet."""
+    return Image(study=study, number=number, original_name=name, uploaded_by=doctor, **asdict(picture))
 
 
 def clean_file_name(name: str) -> str:
@@ -194,35 +247,8 @@ def clean_file_name(name: str) -> str:
     return printable[-255:] if printable.strip(".") else "file"
 
 
-def _prepare(content: bytes, *, name: str, limits: Limits) -> PreparedSlice:
-    decoded = read_slice(content, limits=limits)
-    png = reencode_png(decoded)
-    return PreparedSlice(
-        png=png,
-        sha256=hashlib.sha256(png).hexdigest(),
-        width=decoded.width,
-        height=decoded.height,
-        source_format=decoded.format,
-        original_name=name,
-        pixel_spacing_mm=decoded.pixel_spacing_mm,
-    )
-
-
 def _store_slice(study: Study, *, doctor: User, number: int, prepared: PreparedSlice, stored: list[Image]) -> Image:
-    row_spacing_mm, column_spacing_mm = prepared.pixel_spacing_mm or (None, None)
-    image = Image(
-        study=study,
-        number=number,
-        sha256=prepared.sha256,
-        byte_size=len(prepared.png),
-        width=prepared.width,
-        height=prepared.height,
-        source_format=prepared.source_format,
-        original_name=prepared.original_name,
-        row_spacing_mm=row_spacing_mm,
-        column_spacing_mm=column_spacing_mm,
-        uploaded_by=doctor,
-    )
+    image = new_slice(study, doctor=doctor, number=number, picture=prepared.picture, name=prepared.original_name)
     stored.append(image)
     image.file.save("slice.png", ContentFile(prepared.png), save=False)
     image.save(force_insert=True)

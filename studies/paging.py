@@ -98,6 +98,8 @@ def _read_value(model: type[models.Model], name: str, text: str) -> Any:
         return number
     if isinstance(field, models.UUIDField):
         return uuid.UUID(text)
+    if isinstance(field, models.IntegerField):
+        return int(text)
     return text.replace("\x00", "")
 
 

@@ -23,3 +23,8 @@ def analysis_path(instance: models.Model, filename: str) -> str:
 def review_path(instance: models.Model, filename: str) -> str:
     """Name an outline that a doctor drew."""
     return _random_name(folder="reviews", suffix=".png")
+
+
+def import_path(instance: models.Model, filename: str) -> str:
+    """Name a file of an import as it came; it is deleted as soon as it is read."""
+    return _random_name(folder="imports", suffix="")

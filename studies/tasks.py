@@ -1,17 +1,22 @@
-"""What the worker does: analyse one slice, and sweep up what a crash left behind.
+"""What the worker does: analyse one slice, take one step of an import, and sweep up what a crash left behind.
 
-Enqueue by dotted string (``Analysis.enqueue``). Both tasks may run twice, at the same time and in any order.
+Enqueue by dotted string (``Analysis.enqueue``, ``Import.enqueue``). All tasks may run twice, at the same time and
+in any order.
 """
 
 import logging
 import uuid
+from contextlib import suppress
 
+from django.utils import timezone
 from django_q.brokers import get_broker
 
 from ml.errors import MlError, ModelFileError
 from ml.inference import analyse
 from studies.errors import InvalidTransitionError
-from studies.models import Analysis
+from studies.imports.steps import take_step
+from studies.models import Analysis, Import, ImportFile, ImportGroup
+from studies.models.bulk import UNANSWERED_FOR, UNFINISHED_FOR
 from studies.pictures import draw_pictures
 
 logger = logging.getLogger(__name__)
@@ -44,8 +49,27 @@ def analyse_image(analysis_id: str) -> None:
         logger.warning("Analysis %s: attempt %d was given up meanwhile.", analysis_id, analysis.attempt)
 
 
+def advance_import(import_id: str, step: int) -> None:
+    """Take one step of an import and send the message of the next.
+
+    A message of a step that somebody else has taken does nothing. A step that goes wrong unexpectedly is given up, and
+    the sweeper sends it again, up to the cap; the broker's time-out leaves it to the sweeper as after a crash.
+    """
+    batch = Import.objects.claim(uuid.UUID(import_id), step=step)
+    if batch is None:
+        logger.debug("Import %s: step %d is taken already; nothing to do.", import_id, step)
+        return
+    try:
+        take_step(batch)
+    except InvalidTransitionError:
+        logger.warning("Import %s: step %d was given up meanwhile.", import_id, step)
+    except Exception:
+        logger.exception("Import %s: step %d failed unexpectedly.", import_id, step)
+        batch.stumble()
+
+
 def sweep() -> dict[str, int]:
-    """Recover analyses that a crash, a time-out or a lost message left behind; return what was done, as counts.
+    """Recover analyses and imports that a crash, a time-out or a lost message left behind; return counts of both.
 
     While messages wait in the broker the worker is merely busy, so messages are sent again only to analyses that
     never got one; otherwise a long queue would fill up with copies of itself.
@@ -58,10 +82,30 @@ def sweep() -> dict[str, int]:
     for analysis in waiting.order_by("queued_at", "id"):
         analysis.enqueue()
         enqueued += 1
-    counts = {"failed": result.failed, "requeued": result.requeued, "enqueued": enqueued}
+    imports = _sweep_imports()
+    counts = {
+        "failed": result.failed + imports["failed"],
+        "requeued": result.requeued + imports["requeued"],
+        "enqueued": enqueued + imports["enqueued"],
+    }
     if any(counts.values()):
         logger.warning("Swept: %(failed)d failed, %(requeued)d requeued, %(enqueued)d enqueued.", counts)
     return counts
+
+
+def _sweep_imports() -> dict[str, int]:
+    result = Import.objects.sweep()
+    for batch in Import.objects.filter(id__in=result.to_enqueue).order_by("touched_at"):
+        batch.enqueue()
+    now = timezone.now()
+    for batch in Import.objects.filter(state=Import.State.RECEIVING, touched_at__lt=now - UNFINISHED_FOR):
+        with suppress(InvalidTransitionError):
+            batch.abandon()
+    unanswered = ImportFile.objects.filter(state=ImportFile.State.ASKED, batch__touched_at__lt=now - UNANSWERED_FOR)
+    for group in ImportGroup.objects.filter(id__in=unanswered.values("group_id")):
+        with suppress(InvalidTransitionError):
+            group.leave_out()
+    return {"failed": result.failed, "requeued": result.recovered, "enqueued": len(result.to_enqueue)}
 
 
 def _run(analysis: Analysis) -> None:

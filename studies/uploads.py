@@ -1,8 +1,16 @@
-"""Stops a request that is too large before it is read, and tells the view in a sentence why there is no file."""
+"""Stops a request that is too large before it is read, and tells the view in a sentence why there is no file.
 
-from typing import Any
+Views marked ``takes_many_files`` have a limit of their own, and their files go to disk one by one.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypeVar
 
 from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 from django.http import HttpRequest
 
@@ -13,6 +21,16 @@ OVERHEAD_BYTES = 1024 * 1024
 DRAINED_UP_TO = 4
 # The attribute of the request under which a refusal waits for the view.
 REFUSAL = "upload_refusal"
+MANY_FILES = "takes_many_files"
+
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def takes_many_files(view: View) -> View:
+    """Mark a view whose requests may be as large as a bulk import."""
+    setattr(view, MANY_FILES, True)
+    return view
 
 
 class LimitedUploadHandler(FileUploadHandler):
@@ -24,7 +42,7 @@ class LimitedUploadHandler(FileUploadHandler):
 
     def __init__(self, request: HttpRequest | None = None) -> None:
         super().__init__(request)
-        self.limit = settings.UPLOAD_MAX_BYTES
+        self.limit = settings.IMPORT_MAX_BYTES if _takes_many(request) else settings.UPLOAD_MAX_BYTES
         self.announced = 0
         self.received = 0
 
@@ -63,6 +81,79 @@ class LimitedUploadHandler(FileUploadHandler):
             )
             setattr(self.request, REFUSAL, sentence)
         raise StopUpload(connection_reset=self.announced > DRAINED_UP_TO * self.limit)
+
+
+class SpooledFile(UploadedFile):
+    """An uploaded file on disk that holds no file descriptor while nobody reads it; deleted with the request."""
+
+    def __init__(self, *, stream: IO[bytes], path: Path, name: str) -> None:
+        super().__init__(file=stream, name=name, size=0)
+        self.path = path
+
+    def temporary_file_path(self) -> str:
+        """Return where the file lies: a store on the same disk moves it instead of copying it."""
+        return str(self.path)
+
+    def finish(self, size: int) -> None:
+        """Close the file after its last byte, and keep it."""
+        self.file.close()
+        self.size = size
+
+    def open(self, mode: str | None = None, *args: Any, **kwargs: Any) -> "SpooledFile":
+        """Open the file anew."""
+        self.file = self.path.open("rb")
+        return self
+
+    def close(self) -> None:
+        """Delete the file unless a store has moved it away."""
+        self.file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class SpoolingUploadHandler(FileUploadHandler):
+    """Writes the files of a bulk import to disk, one after the other: hundreds neither fill memory nor stay open.
+
+    Django closes ``file`` when it stops a request half-way, which deletes what has come of it.
+    """
+
+    file: SpooledFile
+
+    def __init__(self, request: HttpRequest | None = None) -> None:
+        super().__init__(request)
+        self.is_active = _takes_many(request)
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        """Open a place on disk for the file that follows."""
+        super().new_file(*args, **kwargs)
+        if self.is_active:
+            folder = Path(settings.FILE_UPLOAD_TEMP_DIR or Path(settings.MEDIA_ROOT) / "incoming")
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor, path = tempfile.mkstemp(dir=folder)
+            self.file = SpooledFile(stream=os.fdopen(descriptor, "wb"), path=Path(path), name=self.file_name or "")
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        """Write what arrives, or hand it on."""
+        if not self.is_active:
+            return raw_data
+        self.file.write(raw_data)
+        return None
+
+    def file_complete(self, file_size: int) -> SpooledFile | None:
+        """Return the file, closed, or leave keeping it to the next handler."""
+        if not self.is_active:
+            return None
+        self.file.finish(file_size)
+        return self.file
+
+    def upload_interrupted(self) -> None:
+        """Throw the unfinished file away."""
+        if self.is_active and hasattr(self, "file"):
+            self.file.close()
+
+
+def _takes_many(request: HttpRequest | None) -> bool:
+    match = getattr(request, "resolver_match", None)
+    return match is not None and getattr(match.func, MANY_FILES, False)
 
 
 def refusal(request: HttpRequest) -> str:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from studies.views import claims, files, patients, reading, reviews, studies, worklist
+from studies.views import claims, files, imports, patients, reading, reviews, studies, worklist
 
 app_name = "studies"
 urlpatterns = [
@@ -36,6 +36,14 @@ urlpatterns = [
     path("patients/<uuid:patient_id>/", patients.patient_detail, name="patient_detail"),
     path("patients/<uuid:patient_id>/edit/", patients.patient_edit, name="patient_edit"),
     path("patients/<uuid:patient_id>/invite/", claims.patient_invite, name="patient_invite"),
+    path("imports/", imports.import_list, name="import_list"),
+    path("imports/new/", imports.import_create, name="import_create"),
+    path("imports/<uuid:import_id>/", imports.import_detail, name="import_detail"),
+    path("imports/<uuid:import_id>/status/", imports.import_status, name="import_status"),
+    path("imports/<uuid:import_id>/files/", imports.import_files, name="import_files"),
+    path("imports/<uuid:import_id>/start/", imports.import_start, name="import_start"),
+    path("imports/<uuid:import_id>/discard/", imports.import_discard, name="import_discard"),
+    path("imports/examinations/<uuid:group_id>/", imports.import_answer, name="import_answer"),
     path("claim/", claims.claim_record, name="claim_record"),
     path("claim/<str:token>/", claims.claim_invitation, name="claim_invitation"),
 ]

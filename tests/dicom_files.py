@@ -40,9 +40,9 @@ def dicom(
     dataset.PixelData = values.tobytes()
     dataset["PixelData"].VR = "OW"
     for name, value in changes.items():
-        if value is None:
+        if value is None and name in dataset:
             delattr(dataset, name)
-        else:
+        elif value is not None:
             setattr(dataset, name, value)
     if compress == JPEG_LOSSLESS:
         return _jpeg_lossless(_written(dataset))

@@ -22,7 +22,7 @@ from accounts.models import AccessEvent, Hospital, User
 from accounts.roles import create_roles
 from reports.models import BulkJob, BulkLine, Report, ReportTemplate
 from reports.tasks import run_bulk_job
-from studies.models import Analysis, Finding, FindingReview, Image, Study
+from studies.models import Analysis, Finding, FindingReview, Image, Import, ImportFile, ImportGroup, Study
 from studies.permissions import grant_study
 from studies.reviewing import Judgement, add_finding
 from tests.factories import (
@@ -91,6 +91,8 @@ class World:
     template: ReportTemplate
     job: BulkJob
     unreported: Study
+    batch: Import
+    group: ImportGroup
     event: AccessEvent
 
     def target_of(self, model: str) -> Any:
@@ -142,6 +144,9 @@ def world(db: None) -> World:
         grant_study(made, to=people["stranger"], can_change=True)
         return made
 
+    batch = Import.objects.create(hospital=hospital, created_by=doctor, study_date="2026-03-09")
+    group = ImportGroup.objects.create(batch=batch, key="k", study_date="2026-03-09", question="Whose is it?")
+    ImportFile.objects.create(batch=batch, position=0, name="a.png", state=ImportFile.State.ASKED, group=group)
     shown = study()
     unreported = study()
     image = ImageFactory(study=shown)
@@ -161,6 +166,8 @@ def world(db: None) -> World:
         template=ReportTemplateFactory(hospital=hospital),
         job=BulkJob.objects.start(kind="pdf", studies=[], by=doctor),
         unreported=unreported,
+        batch=batch,
+        group=group,
         event=AccessEvent.objects.create(
             actor=doctor, action="viewed", target_type="studies.study", target_id=shown.pk
         ),
@@ -194,6 +201,14 @@ def nobody_but(roles: tuple[str, ...], status: int, **others: int | str) -> Answ
 
 def study(world: World) -> dict[str, Any]:
     return {"study_id": world.study.pk}
+
+
+def batch(world: World) -> dict[str, Any]:
+    return {"import_id": world.batch.pk}
+
+
+def group(world: World) -> dict[str, Any]:
+    return {"group_id": world.group.pk}
 
 
 def patient(world: World) -> dict[str, Any]:
@@ -377,6 +392,28 @@ TABLE = [
         name="studies:claim_invitation",
         target=lambda world: {"token": "no-such-token"},
         answers=nobody_but(PATIENTS, 410, anonymous=410),
+    ),
+    # imports: nobody's but the doctor's who sent them
+    Question(name="studies:import_list", answers=nobody_but(DOCTORS, 200)),
+    Question(name="studies:import_create", answers=nobody_but(DOCTORS, 200)),
+    Question(name="studies:import_create", method="post", state="empty", answers=nobody_but(DOCTORS, 400)),
+    Question(name="studies:import_detail", target=batch, answers=nobody_but(("doctor",), 200)),
+    Question(name="studies:import_status", target=batch, answers=nobody_but(("doctor",), 200)),
+    Question(name="studies:import_files", target=batch, answers=POST_ONLY),
+    Question(
+        name="studies:import_files", method="post", target=batch, state="empty", answers=nobody_but(("doctor",), 400)
+    ),
+    Question(name="studies:import_start", target=batch, answers=POST_ONLY),
+    Question(name="studies:import_start", method="post", target=batch, answers=nobody_but(("doctor",), 302)),
+    Question(name="studies:import_discard", target=batch, answers=POST_ONLY),
+    Question(name="studies:import_discard", method="post", target=batch, answers=nobody_but(("doctor",), 302)),
+    Question(name="studies:import_answer", target=group, answers=nobody_but(("doctor",), 200)),
+    Question(
+        name="studies:import_answer",
+        method="post",
+        target=group,
+        state="empty",
+        answers=nobody_but(("doctor",), 400),
     ),
     Question(name="studies:claim_record", answers=nobody_but(PATIENTS, 200)),
     Question(

@@ -191,10 +191,16 @@ FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 # Uploads: the request as a whole is limited before Django reads it into memory or onto disk.
 UPLOAD_MAX_BYTES = env.int("IRA_UPLOAD_MAX_BYTES", default=20 * 1024 * 1024)
 UPLOAD_MAX_PIXELS = env.int("IRA_UPLOAD_MAX_PIXELS", default=40_000_000)
+# Bulk imports: the same limit for one request of them, for the files of one import, and for all of an archive unpacked.
+IMPORT_MAX_BYTES = env.int("IRA_IMPORT_MAX_BYTES", default=1024 * 1024 * 1024)
+IMPORT_MAX_FILES = env.int("IRA_IMPORT_MAX_FILES", default=2000)
+IMPORT_MAX_UNPACKED_BYTES = env.int("IRA_IMPORT_MAX_UNPACKED_BYTES", default=4 * 1024 * 1024 * 1024)
+DATA_UPLOAD_MAX_NUMBER_FILES = IMPORT_MAX_FILES
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 FILE_UPLOAD_HANDLERS = [
     "studies.uploads.LimitedUploadHandler",
+    "studies.uploads.SpoolingUploadHandler",
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
     "django.core.files.uploadhandler.TemporaryFileUploadHandler",
 ]

@@ -1,5 +1,6 @@
 """Patients, their studies, the slices in them, and what the model said about each slice."""
 
+from studies.models.bulk import Import, ImportFile, ImportGroup, ImportQuerySet, ImportSweep
 from studies.models.effective import EffectiveFinding, judged_findings
 from studies.models.finding import Finding
 from studies.models.grant import AllowedPermissionsMixin, PatientUserObjectPermission, StudyUserObjectPermission
@@ -29,6 +30,11 @@ __all__ = [
     "Image",
     "ImageQuerySet",
     "ImageReview",
+    "Import",
+    "ImportFile",
+    "ImportGroup",
+    "ImportQuerySet",
+    "ImportSweep",
     "Patient",
     "PatientQuerySet",
     "PatientUserObjectPermission",

@@ -93,6 +93,8 @@ class Study(TriagedModel):
     study_date = models.DateField(_("study date"))
     clinical_question = models.TextField(_("clinical question"), blank=True, max_length=2000)
     is_synthetic = models.BooleanField(_("synthetic"), default=False)
+    # A hash of the examination's identifier in DICOM files: slices that come later find their study by it.
+    source_key = models.CharField(max_length=64, blank=True, editable=False, db_index=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -193,6 +195,9 @@ class Image(models.Model):
     original_name = models.CharField(_("file name"), max_length=255, blank=True)
     row_spacing_mm = models.FloatField(null=True, blank=True)
     column_spacing_mm = models.FloatField(null=True, blank=True)
+    # The Hounsfield units that became grey 0 and grey 255; unknown where the file did not tell Hounsfield units.
+    black_hu = models.FloatField(null=True, blank=True, editable=False)
+    white_hu = models.FloatField(null=True, blank=True, editable=False)
     uploaded_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -206,6 +211,8 @@ class Image(models.Model):
         verbose_name = _("slice")
         verbose_name_plural = _("slices")
         ordering = ["study", "number"]
+        # Bulk imports look for the same picture at the whole hospital.
+        indexes = [models.Index(fields=["sha256"], name="image_by_sha256")]
         constraints = [
             models.UniqueConstraint(fields=["study", "number"], name="a_slice_number_stands_once_in_a_study"),
             models.UniqueConstraint(fields=["study", "sha256"], name="a_picture_stands_once_in_a_study"),
@@ -220,6 +227,11 @@ class Image(models.Model):
                     column_spacing_mm__gt=0,
                 ),
                 name="pixel_spacing_is_known_in_both_directions_or_not_at_all",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(black_hu__isnull=True, white_hu__isnull=True)
+                | models.Q(black_hu__isnull=False, white_hu__isnull=False, white_hu__gt=models.F("black_hu")),
+                name="hounsfield_units_are_known_for_black_and_white_or_not_at_all",
             ),
         ]
 
@@ -272,6 +284,8 @@ class ClassProbability:
     is_top: bool
 
 
+# States of an import whose analyses are still held back (studies.models.bulk.Import, which imports this module).
+ACTIVE_IMPORTS = ("reading", "sorting", "storing", "analysing")
 # Between the commit of an analysis and its message lies a moment in which it is not lost.
 ENQUEUE_GRACE = timedelta(seconds=5)
 
@@ -360,8 +374,15 @@ class AnalysisQuerySet(models.QuerySet["Analysis"]):
             failed += is_swept * is_last
             requeued += is_swept * (not is_last)
         stale_at = now - timedelta(seconds=settings.ANALYSIS_REQUEUE_AFTER_S)
-        lost = self.filter(state=Analysis.State.QUEUED).filter(
-            models.Q(enqueued_at__isnull=True, queued_at__lt=now - ENQUEUE_GRACE) | models.Q(enqueued_at__lt=stale_at)
+        # What a running import holds back is not lost: it puts its analyses into the queue a few at a time.
+        is_held_back = models.Q(enqueued_at__isnull=True, image__import_files__batch__state__in=ACTIVE_IMPORTS)
+        lost = (
+            self.filter(state=Analysis.State.QUEUED)
+            .exclude(is_held_back)
+            .filter(
+                models.Q(enqueued_at__isnull=True, queued_at__lt=now - ENQUEUE_GRACE)
+                | models.Q(enqueued_at__lt=stale_at)
+            )
         )
         to_enqueue = tuple(lost.order_by("queued_at", "id").values_list("id", flat=True))
         return SweepResult(failed=failed, requeued=requeued, to_enqueue=to_enqueue)
