@@ -32,7 +32,7 @@ def zipped(files: Mapping[str, bytes], **options: Any) -> bytes:
 def ct(place: int, *, study: str = "1.2.3", series: str = "1.2.3.4", **changes: Any) -> bytes:
     """Return one DICOM slice of a series, ``place`` millimetres above its lowest, with a picture of its own."""
     pixels = GREY.astype("uint16") * 8
-    pixels[:8, :8] = 800 + (40 * place) % 2000  # far enough apart to be another grey
+    pixels[:8, :8] = 100 + (40 * place) % 1700  # far enough apart to be another grey
     pixels[8:16, :8] = zlib.crc32(f"{study} {series}".encode()) % 4096
     facts = {
         "StudyInstanceUID": study,
