@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from django.core.cache import cache
@@ -51,10 +52,15 @@ class Inline(HTMLParser):
                 self.found.append(f"foreign: {address}")
 
 
-def pages_of(world: World) -> list[tuple[str, str, dict[str, str]]]:
+def pages_of(world: World) -> list[tuple[str, str, Any]]:
     """Return method, address and form of every question of the matrix, and of the administration's pages."""
     asked = [
-        (question.method, reverse(question.name, kwargs=question.target(world)), question.data) for question in TABLE
+        (
+            question.method,
+            reverse(question.name, kwargs=question.target(world)),
+            question.data(world) if callable(question.data) else question.data,
+        )
+        for question in TABLE
     ]
     for name in ADMINISTRATION:
         model, page = name.rsplit("_", 1) if "_" in name else (name, "")
