@@ -124,6 +124,7 @@ def _slice_json(
         "height": image.height,
         "row_spacing_mm": image.row_spacing_mm,
         "column_spacing_mm": image.column_spacing_mm,
+        "hounsfield": _hounsfield_json(image),
         "picture_url": reverse("studies:image_file", kwargs={"image_id": image.id}),
         "reviews_url": reverse("studies:image_reviews", kwargs={"image_id": image.id}),
         "analysis": _answer_json(answer, findings=findings or ()) if answer is not None else None,
@@ -132,6 +133,13 @@ def _slice_json(
         if findings is None
         else [_added_json(finding) for finding in findings if finding.source == DOCTOR],
     }
+
+
+def _hounsfield_json(image: Image) -> dict[str, float] | None:
+    """How the stored greys 0..255 become Hounsfield units; None where the file did not tell them."""
+    if image.black_hu is None or image.white_hu is None:
+        return None
+    return {"slope": (image.white_hu - image.black_hu) / 255, "intercept": image.black_hu}
 
 
 def _answer_json(answer: Analysis, *, findings: tuple[EffectiveFinding, ...]) -> dict[str, Any]:

@@ -217,3 +217,9 @@ def test_a_study_of_many_slices_costs_as_many_queries_as_one_of_few(page: Client
         for number in range(10, 60)
     )
     assert cost() == few
+
+
+def test_the_viewer_is_told_hounsfield_units_where_the_file_told_them(page: Client, study: Study) -> None:
+    study.images.filter(number=5).update(black_hu=-1050.0, white_hu=850.0)
+    slices = page.get(address("reading", study_id=study.id)).json()["slices"]
+    assert [one["hounsfield"] for one in slices] == [None, {"slope": 1900 / 255, "intercept": -1050.0}, None]
