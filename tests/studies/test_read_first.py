@@ -140,7 +140,7 @@ def test_a_draft_is_written_only_after_the_first_impression(page: Client, image:
         draft_report(image.study, by=doctor)
     url = reverse("reports:report_create", kwargs={"study_id": image.study_id})
     response = page.post(url, follow=True)
-    assertRedirects(response, address("study_detail", study_id=image.study_id))
+    assertRedirects(response, address("first_impression", study_id=image.study_id))
     assertContains(response, "Please note your first impression of this study first.")
     assert not Report.objects.exists()
     FirstImpressionFactory(study=image.study)
