@@ -86,11 +86,11 @@ def build_classifier(
     they are global; with g > 1 there is one for each of g x g cells of `cell_px` pixels, so the linear layer also
     knows where something was seen; pictures then have a side of g * `cell_px`. Everything behind the read features is
     linear, so activation maps need no gradients. Outputs: `logits` (n, classes), `averages` (n, channels) or
-    (n, g, g, channels), and `features1` … `features5`, those of `levels`, each (n, h, w, filters).
+    (n, g, g, channels), and of `features1` … `features5` those of `levels` and the last, each (n, h, w, filters).
     """
     inputs = keras.Input((side, side, 3))
     ends = _trunk(inputs, is_normalised=is_normalised, width=width)
-    features = {f"features{level}": ends[level - 1] for level in levels}
+    features = {f"features{level}": ends[level - 1] for level in sorted({*levels, len(VGG16_BLOCKS)})}
     if grid > 1:
         strides = [2 ** (level - 1) for level in levels]
         parts = [

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from ml.architectures import build_classifier, build_outline, fold_normalisation
+from ml.architectures import VGG16_BLOCKS, build_classifier, build_outline, fold_normalisation
 from ml.errors import ModelFileError
 from ml.preprocessing import (
     CLASSIFIER_SIDE_PX,
@@ -107,7 +107,7 @@ def deployable_classifier(
         parts.append(part)
         start = stop
     maps = layers.Activation("relu", name="maps")(layers.Add()(parts) if len(parts) > 1 else parts[0])
-    embedding = layers.GlobalAveragePooling2D()(folded.output[f"features{deepest}"])
+    embedding = layers.GlobalAveragePooling2D()(folded.output[f"features{len(VGG16_BLOCKS)}"])
     outputs = {"logits": folded.output["logits"], "activation_maps": maps, "embedding": embedding}
     return keras.Model(folded.input, outputs)
 

@@ -54,8 +54,8 @@ def resized(pixels: np.ndarray, *, side: int) -> np.ndarray:
     return np.stack([resize(one, width=side, height=side) for one in pixels])
 
 
-def augmented(pixels: np.ndarray, *, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a random version (side, side) of a stored picture: place, zoom, angle, side, greys, marks."""
+def moved(pixels: np.ndarray, *, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a random version (side, side) of a stored picture with its greys as they are: place, zoom, angle, side."""
     placement = Placement(
         centre=tuple(pixels.shape[1] * (0.5 + rng.uniform(-0.07, 0.07)) for _ in range(2)),
         scale=side / pixels.shape[1] * float(np.exp(rng.uniform(-0.12, 0.22))),
@@ -63,7 +63,12 @@ def augmented(pixels: np.ndarray, *, side: int, rng: np.random.Generator) -> np.
         is_mirrored=bool(rng.random() < 0.5),
         stretch=float(np.exp(rng.uniform(-0.12, 0.12))),
     )
-    changed = random_greys(cut(pixels, placement=placement, side=side, border=0), rng=rng)
+    return cut(pixels, placement=placement, side=side, border=0)
+
+
+def augmented(pixels: np.ndarray, *, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a random version (side, side) of a stored picture: place, zoom, angle, side, greys, marks."""
+    changed = random_greys(moved(pixels, side=side, rng=rng), rng=rng)
     return random_marks(changed, rng=rng) if rng.random() < 0.3 else changed
 
 
@@ -261,7 +266,7 @@ class FrozenHead:
 def frozen_features(
     model: keras.Model, *, data: ClassifierData, side: int, versions: int, seed: int, cache: Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return embeddings ((1 + versions) * n, 512) of the pictures and of augmented versions, and their labels.
+    """Return embeddings ((1 + versions) * n, 512) of the pictures and of moved versions, and their labels.
 
     Computed once: `cache` keeps them under a key of weights, pictures and numbers, so a later run takes seconds.
     """
@@ -277,7 +282,7 @@ def frozen_features(
     else:
         rng = np.random.default_rng(seed)
         stacks = [resized(data.pixels, side=side)]
-        stacks += [np.stack([augmented(one, side=side, rng=rng) for one in data.pixels]) for _ in range(versions)]
+        stacks += [np.stack([moved(one, side=side, rng=rng) for one in data.pixels]) for _ in range(versions)]
         features = np.concatenate([averages_of(model, stack) for stack in stacks])
         cache.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"partial-{path.name}")
@@ -305,7 +310,7 @@ def fit_frozen_head(
     valid_labels: np.ndarray,
     seed: int,
     balance: np.ndarray | float = 1.0,
-    strengths: Sequence[float] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+    strengths: Sequence[float] = (30.0, 100.0, 300.0, 1000.0, 3000.0),
 ) -> FrozenHead:
     """Fit the dense head on frozen features; its regularisation is chosen by validation accuracy.
 
@@ -315,12 +320,14 @@ def fit_frozen_head(
     centre, spread = features.mean(axis=0), features.std(axis=0)
     # A feature that is almost always 0 would get a huge weight, beside which int8 rounds all others of its class to 0.
     spread = np.maximum(spread, max(float(np.median(spread)), 1e-6)) / balance
+    # Rows of length 1 or so: the strengths then mean the same for any number of features.
+    spread = spread * np.sqrt(features.shape[1])
     standardised = (features - centre) / spread
     basis = row_space(standardised)
     reduced = standardised @ basis
     heads = []
     for strength in strengths:
-        regression = LogisticRegression(C=strength, max_iter=100, class_weight="balanced", random_state=seed)
+        regression = LogisticRegression(C=strength, max_iter=1000, class_weight="balanced", random_state=seed)
         regression.fit(reduced, labels)
         weights = (basis @ regression.coef_.T) / spread[:, np.newaxis]
         # A class that was not among the labels is never named.
