@@ -166,7 +166,9 @@ def test_a_directory_larger_than_any_honest_one_is_not_read(settings: Settings) 
 
 
 @pytest.mark.parametrize(
-    "content", [b"PK\x03\x04", b"PK\x05\x06", b"PK\x03\x04" + b"\0" * 400, zipped({"a": b"x"})[:60]]
+    "content",
+    [b"PK\x03\x04", b"PK\x05\x06", b"PK\x03\x04" + b"\0" * 400, zipped({"a": b"x"})[:60]],
+    ids=["start", "end", "zeros", "cut"],
 )
 def test_damaged_archives_get_a_sentence(content: bytes) -> None:
     with pytest.raises(ArchiveError) as caught:

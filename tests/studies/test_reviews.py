@@ -441,7 +441,7 @@ def test_the_class_of_a_slice_is_judged_like_a_finding(image: Image, doctor: Use
         {"malignancy": 6},
         {"diagnosis": "flu"},
     ],
-    ids=str,
+    ids=lambda change: "-".join(change),
 )
 def test_the_database_refuses_an_impossible_judgement(finding: Finding, doctor: User, change: dict[str, Any]) -> None:
     values = {
