@@ -4,11 +4,12 @@ Administrators work for their own hospital, superusers for all. What happened is
 deletes it here. Every page of one row is recorded like any other look at clinical data.
 """
 
+import datetime
 import uuid
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Model, QuerySet
+from django.db.models import Count, Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat, floatformat
 from django.utils.html import format_html_join
@@ -19,7 +20,7 @@ from django.utils.translation import ngettext
 from accounts.models import AccessEvent, User
 from studies.errors import InvalidTransitionError
 from studies.intake import request_analysis
-from studies.models import Analysis, Finding, Image, Patient, Study
+from studies.models import Analysis, Finding, Image, Import, ImportFile, Patient, Study
 from studies.templatetags.studies_numbers import percent
 
 
@@ -333,6 +334,77 @@ class FindingAdmin(HospitalAdmin):
     def patient(self, finding: Finding) -> str:
         """Whose finding it is."""
         return str(finding.analysis.image.study.patient)
+
+
+@admin.register(Import)
+class ImportAdmin(HospitalAdmin):
+    """Bulk imports: whose, where they stand, how many files came and were refused."""
+
+    list_display = ["created_at", "state", "created_by", "hospital", "file_count", "rejected_count", "short_error"]
+    list_filter = ["state", "created_at"]
+    list_select_related = ["created_by", "hospital"]
+    search_fields = ["=id", "created_by__email", "created_by__family_name"]
+    search_help_text = _("The import's identifier as a whole, or the doctor's name or e-mail address.")
+    date_hierarchy = "created_at"
+    fields = [
+        "id",
+        "hospital",
+        "created_by",
+        "state",
+        "step",
+        "attempt",
+        "announced_files",
+        "file_count",
+        "rejected_count",
+        "created_at",
+        "touched_at",
+        "enqueued_at",
+        "lease_expires_at",
+        "finished_at",
+        "error",
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the imports with their numbers of files, counted for the rows that are shown."""
+        files = ImportFile.objects.filter(batch=OuterRef("pk")).order_by().values("batch")
+        counted = files.annotate(count=Count("pk")).values("count")
+        refused = files.filter(state=ImportFile.State.REJECTED).annotate(count=Count("pk")).values("count")
+        return super().get_queryset(request).annotate(files_all=Subquery(counted), files_refused=Subquery(refused))
+
+    @admin.display(description=_("files"))
+    def file_count(self, batch: Any) -> int:
+        """How many files have a line in the import."""
+        return batch.files_all or 0
+
+    @admin.display(description=_("rejected"))
+    def rejected_count(self, batch: Any) -> int:
+        """How many of them were refused."""
+        return batch.files_refused or 0
+
+    @admin.display(description=_("what went wrong"))
+    def short_error(self, batch: Import) -> str:
+        """The beginning of the reason."""
+        return batch.error[:80]
+
+
+@admin.register(ImportFile)
+class ImportFileAdmin(HospitalAdmin):
+    """Lines of bulk imports: what became of each file and why. File names may name patients, so no list shows them."""
+
+    hospital_path = "batch__hospital"
+    list_display = ["batch_created_at", "position", "state", "sentence", "attempt"]
+    list_display_links = ["batch_created_at", "position"]
+    list_filter = ["state", "batch__created_at"]
+    list_select_related = ["batch"]
+    search_fields = ["=batch__id", "sentence"]
+    search_help_text = _("The import's identifier as a whole, or words of the reason.")
+    ordering = ["-batch__created_at", "position"]
+    fields = ["id", "batch", "position", "name", "state", "attempt", "sentence", "warning"]
+
+    @admin.display(description=_("import of"), ordering="batch__created_at")
+    def batch_created_at(self, file: ImportFile) -> datetime.datetime:
+        """When the import that the file came with was started."""
+        return file.batch.created_at
 
 
 def analyse_again(request: HttpRequest, *, images: QuerySet[Image], model_admin: admin.ModelAdmin) -> None:

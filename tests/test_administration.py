@@ -11,12 +11,24 @@ from pytest_django.asserts import assertContains
 
 from accounts.models import AccessEvent, Hospital, User
 from reports.models import Report
-from studies.models import Analysis, Finding, Image, Patient, Study
+from studies.models import Analysis, Finding, Image, Import, ImportFile, Patient, Study
 from tests.factories import AdministratorFactory, AnalysisFactory, DoctorFactory, ImageFactory, ReportFactory
 
 pytestmark = pytest.mark.django_db
 OUR_APPS = ("accounts", "studies", "reports")
-LISTS: tuple[type[Model], ...] = (User, Hospital, AccessEvent, Patient, Study, Image, Analysis, Finding, Report)
+LISTS: tuple[type[Model], ...] = (
+    User,
+    Hospital,
+    AccessEvent,
+    Patient,
+    Study,
+    Image,
+    Analysis,
+    Finding,
+    Import,
+    ImportFile,
+    Report,
+)
 
 
 def address(model: type[Model]) -> str:
@@ -28,6 +40,9 @@ def write_rows(*, count: int) -> None:
     for _ in range(count):
         report = ReportFactory()
         AnalysisFactory(image=ImageFactory(study=report.study), has_failed=True)
+        doctor = DoctorFactory()
+        batch = Import.objects.create(hospital=doctor.hospital, created_by=doctor, study_date=report.study.study_date)
+        ImportFile.objects.create(batch=batch, position=1, name="slice.png", state="rejected", sentence="Refused.")
         AccessEvent.objects.create(
             actor=DoctorFactory(), action="viewed", target_type="studies.study", target_id=report.study.id
         )

@@ -94,6 +94,7 @@ class World:
     batch: Import
     group: ImportGroup
     event: AccessEvent
+    line: ImportFile
 
     def target_of(self, model: str) -> Any:
         """Return the primary key of a row for the administration's pages of one model."""
@@ -106,6 +107,8 @@ class World:
             "studies_image": self.image.pk,
             "studies_analysis": self.done.pk,
             "studies_finding": self.finding.pk,
+            "studies_import": self.line.batch_id,
+            "studies_importfile": self.line.pk,
             "reports_report": self.released.pk,
             "reports_reporttemplate": self.template.pk,
             "auth_group": Group.objects.get().pk,
@@ -168,6 +171,11 @@ def world(db: None) -> World:
         unreported=unreported,
         batch=batch,
         group=group,
+        line=ImportFile.objects.create(
+            batch=Import.objects.create(hospital=hospital, created_by=doctor, study_date=shown.study_date),
+            position=1,
+            name="slice.png",
+        ),
         event=AccessEvent.objects.create(
             actor=doctor, action="viewed", target_type="studies.study", target_id=shown.pk
         ),
@@ -601,6 +609,8 @@ ADMINISTRATION: dict[str, tuple[int, int, int]] = {
             "studies_image",
             "studies_analysis",
             "studies_finding",
+            "studies_import",
+            "studies_importfile",
             "reports_report",
         )
         for page, answers in (
