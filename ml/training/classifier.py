@@ -17,6 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ml.architectures import VGG16_BLOCKS, build_classifier, copy_trunk, load_imagenet_trunk, scaled
 from ml.augment import Placement, cut, random_greys, random_marks
+from ml.backbones import BACKBONES, build_backbone_classifier, frozen_prefixes, load_backbone
 from ml.data import CLASSES, ChestImage, read_grey
 from ml.preprocessing import classifier_slice, resize, to_input
 from ml.training.loop import Batch, Checkpoint, Run, Schedule, fit, recalibrate_normalisation
@@ -96,6 +97,12 @@ class SliceBatches:
 def initial_classifier(parameters: ClassifierParameters, *, trunk: keras.Model | None, seed: int) -> keras.Model:
     """Return an untrained classifier on `trunk`, on ImageNet's, on that of a weights file, or on a random one."""
     keras.utils.set_random_seed(seed)
+    if parameters.backbone in BACKBONES:
+        model = build_backbone_classifier(
+            parameters.backbone, class_count=len(CLASSES), dropout=parameters.dropout, width=parameters.width
+        )
+        load_backbone(model, weights="none" if parameters.trunk == "outline" else parameters.trunk)
+        return model
     model = build_classifier(
         class_count=len(CLASSES),
         dropout=parameters.dropout,
@@ -202,7 +209,7 @@ def freeze_blocks(model: keras.Model, *, count: int) -> None:
     """Hold the first `count` blocks of the trunk as they are, normalisation included, and free all others."""
     for layer in model.layers:
         if layer.weights:
-            is_frozen = layer.name.startswith(tuple(f"block{block}_" for block in range(1, count + 1)))
+            is_frozen = layer.name.startswith(frozen_prefixes(model, count=count))
             layer.trainable = not is_frozen
 
 
@@ -294,8 +301,10 @@ def frozen_features(
 def level_balance(parameters: ClassifierParameters) -> np.ndarray:
     """Return a factor for each feature of a picture, so that every level weighs the same however many filters it has.
 
-    float32 (grid * grid * channels,) with a mean square of 1.
+    float32 (grid * grid * channels,) with a mean square of 1; (1,) for a backbone of one level.
     """
+    if parameters.backbone in BACKBONES:
+        return np.ones(1, dtype=np.float32)
     filters = [scaled(VGG16_BLOCKS[level - 1][-1], width=parameters.width) for level in parameters.levels]
     shares = [sum(filters) / (len(filters) * count) for count in filters]
     of_cell = np.repeat(np.sqrt(shares), filters)

@@ -10,6 +10,8 @@ import yaml
 
 from ml.errors import TrainingDataError
 
+# Known here by name, so that parameters can be read without the training packages.
+BACKBONES = ("vgg16", "resnet50", "densenet121")
 DEFAULT_PATH = Path(__file__).resolve().parents[2] / "params.yaml"
 
 
@@ -67,6 +69,8 @@ class ClassifierParameters:
     """`trunk`: `outline` (the trunk pretrained here), `imagenet`, `none` or a weights file.
 
     The head reads the last features of the trunk's blocks `levels`, averaged over `grid` x `grid` cells of `cell_px`.
+    `backbone`: `vgg16`, `resnet50`, `densenet121`, or `ensemble` of `members`. The trunk pretrained here, levels and
+    grid are VGG16's: the others start from random weights where `trunk` is `outline`, and average globally.
     """
 
     trunk: str
@@ -80,6 +84,12 @@ class ClassifierParameters:
     grid: int = 1
     cell_px: int = 32
     levels: tuple[int, ...] = (5,)
+    backbone: str = "vgg16"
+    members: tuple[str, ...] = ()
+
+    def of_member(self, name: str) -> ClassifierParameters:
+        """Return the parameters with which `name` is trained within the ensemble."""
+        return replace(self, backbone=name, members=())
 
 
 @dataclass(frozen=True)
@@ -101,14 +111,25 @@ def load_parameters(path: Path = DEFAULT_PATH) -> Parameters:
         outline_phases = tuple(OutlinePhase(**phase) for phase in outline.pop("phases"))
         classifier["levels"] = tuple(classifier.get("levels", (5,)))
         classifier_phases = tuple(ClassifierPhase(**phase) for phase in classifier.pop("phases"))
+        classifier["members"] = tuple(classifier.get("members", ()))
+        _check_backbones(classifier.get("backbone", "vgg16"), members=classifier["members"])
         return Parameters(
             seed=raw["seed"],
             splits=SplitParameters(**raw["splits"]),
             outline=OutlineParameters(**outline, phases=outline_phases),
             classifier=ClassifierParameters(**classifier, phases=classifier_phases),
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise TrainingDataError(f"The parameters in {path} cannot be used: {error}. Correct the file.") from error
+
+
+def _check_backbones(backbone: str, *, members: tuple[str, ...]) -> None:
+    if backbone not in (*BACKBONES, "ensemble"):
+        raise ValueError(f"classifier.backbone is {backbone!r}, none of {', '.join(BACKBONES)} and ensemble")
+    if backbone == "ensemble" and (
+        not members or len(set(members)) < len(members) or not set(members) <= set(BACKBONES)
+    ):
+        raise ValueError(f"classifier.members must name each of some of {', '.join(BACKBONES)} once")
 
 
 def limited(parameters: Parameters, *, limit: int) -> Parameters:

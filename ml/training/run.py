@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from ml.architectures import build_outline
+from ml.backbones import ENSEMBLE, build_ensemble, deployable
 from ml.data import (
     CLASSES,
     SPLITS,
@@ -34,7 +35,6 @@ from ml.export import (
     MalignancyCalibration,
     ModelDescription,
     compare,
-    deployable_classifier,
     deployable_outline,
     input_description,
     to_litert,
@@ -148,7 +148,28 @@ def run_classifier(
     is_resumed: bool = True,
     on_epoch: OnEpoch | None = None,
 ) -> TrainedClassifier:
-    """Train the slice classifier: the frozen recipe, fine-tuning, the head fitted anew; the best on validation wins."""
+    """Train the slice classifier: the frozen recipe, fine-tuning, the head fitted anew; the best on validation wins.
+
+    An ensemble's members are trained one after the other, each in a folder of its own name below `out`.
+    """
+    if parameters.classifier.backbone == ENSEMBLE:
+        members = [
+            run_classifier(
+                sets,
+                parameters=of_member(parameters, name=name),
+                trunk=trunk,
+                out=out / name,
+                report=report,
+                is_resumed=is_resumed,
+                on_epoch=on_epoch,
+            )
+            for name in parameters.classifier.members
+        ]
+        return TrainedClassifier(
+            model=build_ensemble([deployable_member(one.model, parameters=parameters) for one in members]),
+            side=members[0].side,
+            frozen_valid_accuracy=max(one.frozen_valid_accuracy for one in members),
+        )
     train_images = without_conflicts(sets.chest_split("train"))
     valid_images = sets.chest_split("valid")
     if not train_images or not valid_images:
@@ -188,6 +209,39 @@ def run_classifier(
         model = base
     model.save_weights(out / classifying.CLASSIFIER_WEIGHTS)
     return TrainedClassifier(model=model, side=side, frozen_valid_accuracy=head.valid_accuracy)
+
+
+def of_member(parameters: Parameters, *, name: str) -> Parameters:
+    """Return the parameters with which an ensemble's member is trained."""
+    return replace(parameters, classifier=parameters.classifier.of_member(name))
+
+
+def deployable_member(model: keras.Model, *, parameters: Parameters) -> keras.Model:
+    """Return a trained classifier as it is exported."""
+    settings = parameters.classifier
+    return deployable(model, width=settings.width, grid=settings.grid, cell_px=settings.cell_px, levels=settings.levels)
+
+
+def load_classifier(out: Path, *, parameters: Parameters) -> keras.Model:
+    """Return the float classifier trained earlier into `out`, as it is exported. Raises TrainingDataError for none."""
+    settings = parameters.classifier
+    if settings.backbone == ENSEMBLE:
+        return build_ensemble(
+            [load_classifier(out / name, parameters=of_member(parameters, name=name)) for name in settings.members]
+        )
+    path = out / classifying.CLASSIFIER_WEIGHTS
+    if not path.is_file():
+        raise TrainingDataError(f"There is no slice classifier in {out} yet. Run manage.py train first.")
+    untrained = replace(settings, trunk="none")
+    model = classifying.initial_classifier(untrained, trunk=None, seed=parameters.seed)
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError) as error:
+        raise TrainingDataError(
+            f"The weights {path} do not fit the network of params.yaml: {error}. Name the parameters that they were "
+            "trained with, by --params."
+        ) from error
+    return deployable_member(model, parameters=parameters)
 
 
 def run_frozen_recipe(
@@ -257,13 +311,7 @@ def finish(
     """Export both networks, choose thresholds on validation data, measure on held-out data, write `out/model/`."""
     report("export: folding and quantising")
     floats = {
-        "classifier": deployable_classifier(
-            classifier.model,
-            width=parameters.classifier.width,
-            grid=parameters.classifier.grid,
-            cell_px=parameters.classifier.cell_px,
-            levels=parameters.classifier.levels,
-        ),
+        "classifier": deployable_member(classifier.model, parameters=parameters),
         "outline": deployable_outline(outline, width=parameters.outline.width),
     }
     contents = {name: to_litert(model) for name, model in floats.items()}
@@ -421,6 +469,10 @@ def cross_validate(
     alone, regularisation and temperature included. Where no phase of the outline's training shows it negatives, the
     trunk has seen no picture of this set at all. The result is kept in `out` with the fingerprint of the data.
     """
+    if parameters.classifier.backbone == ENSEMBLE:
+        raise TrainingDataError(
+            "An ensemble is not cross-validated as a whole. Set classifier.backbone to one of its members."
+        )
     images = without_conflicts(sets.chest)
     if any(one.patient_group_id is None for one in images):
         raise TrainingDataError("Cross-validation needs groups.csv beside Data/. Run the ingest pipeline to infer it.")
