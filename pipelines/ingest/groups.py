@@ -1,8 +1,9 @@
 """Which pictures show the same slice, and which probably the same patient, for a set that does not say.
 
 Candidates are each picture's nearest by perceptual hash of the body (Zauner 2010); a candidate counts by how many SIFT
-keypoints (Lowe 2004) one homography explains (RANSAC): 80 make the same slice, 15 the same patient, whose neighbouring
-slices share vessels and bones. Groups are the connected components. Training machines only (OpenCV).
+keypoints (Lowe 2004), each the other's nearest, one shift, turn and zoom explains (RANSAC): 80 make the same slice, 15
+the same patient, whose neighbouring slices share vessels and bones. Groups are the connected components. Training
+machines only (OpenCV).
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ SAME_SLICE_INLIERS = 80
 SAME_PATIENT_INLIERS = 15
 CANDIDATES = 20
 # Changes whenever a picture's keypoints or a pair's inliers would: what is cached under another name is not read.
-METHOD = "sift-500-homography-5px-1"
+METHOD = "sift-500-mutual-similarity-8px-2"
 CACHE_NAME = "matches.json"
 HASH_SIDE_PX = 64
 HASH_FREQUENCIES = 16
 BODY_SIDE_PX = 128
 KEYPOINTS = 500
 NEAREST_RATIO = 0.75
-LARGEST_ERROR_PX = 5.0
-# A homography has eight unknowns, and four pairs always fit one: fewer than this are not worth trying.
+LARGEST_ERROR_PX = 8.0
+# Two pairs always fit a shift, turn and zoom: fewer than this are not worth trying.
 FEWEST_MATCHES = 8
 ROWS_AT_ONCE = 512
 HASH_LETTERS = 24
@@ -159,18 +160,29 @@ def keypoints_of(pixels: np.ndarray) -> Keypoints:
 
 
 def count_inliers(one: Keypoints, other: Keypoints) -> int:
-    """Return how many keypoints of two pictures one homography brings together."""
-    cv2 = _opencv()
+    """Return how many keypoints of two pictures one shift, turn and zoom brings together.
+
+    A homography, which may also squeeze a picture into a line, finds up to 19 by chance; so do matches of many to one.
+    """
     if min(len(one.places), len(other.places)) < FEWEST_MATCHES:
         return 0
-    matcher = cv2.BFMatcher(cv2.NORM_L2)
-    nearest = matcher.knnMatch(one.descriptors.astype(np.float32), other.descriptors.astype(np.float32), k=2)
-    clear = [first for first, second in nearest if first.distance < NEAREST_RATIO * second.distance]
-    if len(clear) < FEWEST_MATCHES:
+    first, second = (points.descriptors.astype(np.float32) for points in (one, other))
+    squares = (first**2).sum(axis=1)[:, np.newaxis] + (second**2).sum(axis=1) - 2 * first @ second.T
+    nearest = squares.argmin(axis=1)
+    rows = np.arange(len(first))
+    closest = squares[rows, nearest]
+    is_mutual = squares.argmin(axis=0)[nearest] == rows
+    squares[rows, nearest] = np.inf
+    chosen = np.flatnonzero(is_mutual & (closest < NEAREST_RATIO**2 * squares.min(axis=1)))
+    if len(chosen) < FEWEST_MATCHES:
         return 0
-    sources = one.places[[match.queryIdx for match in clear]]
-    targets = other.places[[match.trainIdx for match in clear]]
-    _, mask = cv2.findHomography(sources, targets, cv2.RANSAC, LARGEST_ERROR_PX)
+    cv2 = _opencv()
+    _, mask = cv2.estimateAffinePartial2D(
+        one.places[chosen],
+        other.places[nearest[chosen]],
+        method=cv2.RANSAC,
+        ransacReprojThreshold=LARGEST_ERROR_PX,
+    )
     return 0 if mask is None else int(mask.sum())
 
 
