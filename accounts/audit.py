@@ -56,7 +56,7 @@ class AccessEventQuerySet(models.QuerySet["AccessEvent"]):
         """Raise ``PermissionDenied``: what happened stays on record."""
         raise PermissionDenied("Access events are never deleted.")
 
-    def bulk_create(self, *args: Any, **kwargs: Any) -> "list[AccessEvent]":
+    def bulk_create(self, *args: Any, **kwargs: Any) -> Any:
         """Raise ``PermissionDenied``: events are written one after the other, each with the hash of the last."""
         raise PermissionDenied("Access events are written one by one.")
 
@@ -261,7 +261,7 @@ def subject_of(target: models.Model) -> Subject:
     """Return whose record a stored row belongs to, by the row's own foreign keys (``settings.AUDITED_RECORD``)."""
     record = apps.get_model(settings.AUDITED_RECORD)
     if isinstance(target, record):
-        return Subject(patient_id=target.pk, hospital_id=target.hospital_id)  # type: ignore[attr-defined] # its contract
+        return Subject(patient_id=target.pk, hospital_id=target.hospital_id)
     model = target._meta.model  # not type(): the user of a request is a lazy object
     row = model._base_manager.filter(pk=target.pk)
     for path in paths_to_record(model):

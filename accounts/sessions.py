@@ -139,7 +139,7 @@ def _why_over(request: HttpRequest, *, user: User) -> str:
 class LoginRequiredMiddleware(DjangoLoginRequiredMiddleware):
     """Django's wall; whoever sent a form in vain comes back to the page with the form, not to a dead end."""
 
-    def handle_no_permission(
+    def handle_no_permission(  # type: ignore[override] # a form sent in vain is answered by a page
         self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]
     ) -> HttpResponseBase:
         """Lead to the log-in, with the way back."""

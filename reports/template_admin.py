@@ -1,6 +1,6 @@
 """Report templates in the administration: each hospital's administrators write their own hospital's."""
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
@@ -54,7 +54,7 @@ class ReportTemplateAdmin(admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ReportTemplate, form: Any, change: bool) -> None:
         """Store the template and who wrote it."""
-        obj.changed_by = request.user
+        obj.changed_by = cast(User, request.user)
         super().save_model(request, obj, form, change)
 
     def has_module_permission(self, request: HttpRequest) -> bool:

@@ -227,7 +227,7 @@ class WhoseForm(forms.Form):
         found = list(visible.matching(words)[: self.MATCHES_SHOWN + 1]) if words.strip() else []
         with suppress(ValidationError):
             found = [
-                *visible.filter(pk=chosen or None),
+                *(visible.filter(pk=chosen) if chosen else ()),
                 *(patient for patient in found if str(patient.pk) != str(chosen)),
             ]
         return found[: self.MATCHES_SHOWN + 1]

@@ -107,4 +107,5 @@ def _field(model: type[models.Model], name: str) -> "models.Field[Any, Any]":
     """Return the field; of a column that the database computes, the kind of value in it."""
     field = model._meta.get_field(name)
     assert isinstance(field, models.Field)  # noqa: S101 - narrows the type: an order names columns
-    return field.output_field if isinstance(field, models.GeneratedField) else field
+    computed = field.output_field if isinstance(field, models.GeneratedField) else None
+    return computed or field

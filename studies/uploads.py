@@ -96,7 +96,8 @@ class SpooledFile(UploadedFile):
 
     def finish(self, size: int) -> None:
         """Close the file after its last byte, and keep it."""
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
         self.size = size
 
     def open(self, mode: str | None = None, *args: Any, **kwargs: Any) -> "SpooledFile":
@@ -106,7 +107,8 @@ class SpooledFile(UploadedFile):
 
     def close(self) -> None:
         """Delete the file unless a store has moved it away."""
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
         self.path.unlink(missing_ok=True)
 
 

@@ -71,7 +71,7 @@ def download(
 def pause_before(attempt: int, *, retries: Retries) -> float:
     """Return the seconds to wait after attempt 1, 2, …: exponential, with jitter so that many do not return at once."""
     longest = min(retries.longest_pause_s, retries.first_pause_s * 2 ** (attempt - 1))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, protects nothing
+    return longest * random.uniform(0.5, 1.0)  # nosec B311 # noqa: S311 - spreads load, protects nothing
 
 
 def check_credentials() -> None:

@@ -71,7 +71,7 @@ class Addendum(models.Model):
         if content.signature.user_id != str(by.pk) or content.report_id != str(report.pk):
             raise ValueError(f"The content is not this signer's or report's. Received: report_id={content.report_id}.")
         frozen = content.to_json()
-        storage = cls._meta.get_field("pdf").storage
+        storage = cls.pdf.field.storage
         path = storage.save(report_pdf_path(report, "addendum.pdf"), ContentFile(pdf))
         try:
             with transaction.atomic():

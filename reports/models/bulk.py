@@ -87,7 +87,7 @@ class BulkJobQuerySet(models.QuerySet["BulkJob"]):
         """Delete the archives whose time is over; return how many. The jobs and their lines stay."""
         expired = list(self.filter(expires_at__lt=timezone.now()).exclude(archive=""))
         for job in expired:
-            job.archive.storage.delete(job.archive.name)
+            job.archive.storage.delete(str(job.archive.name))
             self.filter(id=job.id).update(archive="")
         return len(expired)
 

@@ -223,11 +223,11 @@ def _apply(batch: Import, *, manifest: ImportFile, files: Sequence[ImportFile], 
         path = row.file.lower()
         namesakes = by_name.get(path.rpartition("/")[2], [])
         only = namesakes[0] if len(namesakes) == 1 else None
-        file = by_path.get(f"{folder}/{path}" if folder else path) or by_path.get(path) or only
-        if file is None:
+        named = by_path.get(f"{folder}/{path}" if folder else path) or by_path.get(path) or only
+        if named is None:
             missing.append(_refusal_of_missing(row, is_ambiguous=len(namesakes) > 1))
-        elif file.id in found and _differs(found[file.id], row):
-            found[file.id] = ManifestRow(
+        elif named.id in found and _differs(found[named.id], row):
+            found[named.id] = ManifestRow(
                 **asdict(row)
                 | {
                     "refusal": f"The manifest names it twice, the second time in line {row.line}, and says different "
@@ -235,7 +235,7 @@ def _apply(batch: Import, *, manifest: ImportFile, files: Sequence[ImportFile], 
                 }
             )
         else:
-            found.setdefault(file.id, row)
+            found.setdefault(named.id, row)
     _note_missing(batch, manifest=manifest, sentences=missing)
 
 

@@ -36,7 +36,8 @@ class AllowedPermissionsMixin(models.Model):
         """
         permissions = Permission.objects.filter(codename=codename, content_type__app_label=cls._meta.app_label)
         permission = permissions.order_by().values("id")[:1]
-        return cls._default_manager.filter(user=user, permission=permission).values("content_object_id")
+        grants: models.QuerySet[Any] = cls._default_manager.all()
+        return grants.filter(user=user, permission=permission).values("content_object_id")
 
 
 class PatientUserObjectPermission(AllowedPermissionsMixin, UserObjectPermissionBase):

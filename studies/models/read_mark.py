@@ -17,7 +17,7 @@ class StudyReadQuerySet(models.QuerySet["StudyRead"]):
         """Note that this doctor has opened these studies just now; one statement, safe to repeat."""
         now = timezone.now()
         self.bulk_create(
-            [StudyRead(study_id=study_id, doctor=by, read_at=now) for study_id in study_ids],
+            [self.model(study_id=study_id, doctor=by, read_at=now) for study_id in study_ids],
             update_conflicts=True,
             unique_fields=["doctor", "study"],
             update_fields=["read_at"],

@@ -147,7 +147,8 @@ class Study(TriagedModel):
         second one then reads what the first has written.
         """
         Study.objects.select_for_update(no_key=True).only("id").get(id=self.id)
-        states = set(self.images.with_state().values_list("state", flat=True))
+        # The plugin for types does not follow the annotation through a related manager.
+        states = set(self.images.with_state().values_list("state", flat=True))  # type: ignore[misc]
         triage = Triage.of(Analysis.objects.newest_answers(self))
         Study.objects.filter(id=self.id).update(
             state=next((state for state in Analysis.MOST_URGENT_FIRST if state in states), ""),

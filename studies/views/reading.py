@@ -67,11 +67,12 @@ def _panel_of(request: HttpRequest, *, study: Study, doctor: User) -> dict[str, 
     wanted = request.GET.get("slice", "")
     number = int(wanted) if wanted.isdecimal() and len(wanted) <= 9 else None
     slices = study.images.order_by("number")
-    image = slices.filter(number=number).first() or slices.first()
+    image = (slices.filter(number=number).first() if number else None) or slices.first()
     newest = image.latest_analysis if image else None
     is_revealed = study.reveals_ai_to(doctor)
     answer = image.latest_success if image and is_revealed else None
-    states = study.images.with_state().order_by().values("state").annotate(count=Count("id"))
+    # The plugin for types does not follow the annotation through a related manager.
+    states = study.images.with_state().order_by().values("state").annotate(count=Count("id"))  # type: ignore[misc]
     counts: dict[str, int] = {row["state"]: row["count"] for row in states}
     is_active = any(state in Analysis.ACTIVE for state in counts)
     own = study.first_impressions.filter(doctor=doctor).first()

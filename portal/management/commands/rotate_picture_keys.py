@@ -79,7 +79,8 @@ def encrypt_again(path: Path, *, key: Fernet) -> None:
     Raises ``StoredFileError`` if no key reads it; then it stays as it is.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
-    with default_storage.open(os.path.relpath(path, default_storage.location)) as plain:  # type: ignore[attr-defined]
+    location = str(default_storage.location)  # type: ignore[attr-defined] # a store on disk has one
+    with default_storage.open(os.path.relpath(str(path), location)) as plain:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, path.stat().st_mode & 0o777)
         try:
             with os.fdopen(descriptor, "wb") as target:
