@@ -118,7 +118,8 @@ def test_a_doctor_sets_up_an_app_and_logs_in_with_its_code_and_with_a_recovery_c
         page.get_by_role("link", name="Download as a text file").click()
     assert recovery_code in download.value.path().read_text()
     page.get_by_role("link", name="I have kept them").click()
-    page.wait_for_url(re.compile("/studies/$"))
+    page.wait_for_url(f"{site}/")
+    expect(page.get_by_role("navigation", name="Main").get_by_role("link").first).to_be_visible()
     log_out(page)
 
     type_password(page, "app@clinic.example")
