@@ -253,7 +253,13 @@ SESSION_IDLE_MINUTES = {
     "patient": env.int("IRA_SESSION_IDLE_MINUTES_PATIENT", default=20),
 }
 SESSION_ABSOLUTE_HOURS = env.int("IRA_SESSION_ABSOLUTE_HOURS", default=12)
-SESSION_PASSIVE_VIEWS = ["studies:study_status", "studies:study_read_panel", "studies:study_rows", "reports:bulk_job"]
+SESSION_PASSIVE_VIEWS = [
+    "studies:study_status",
+    "studies:study_read_panel",
+    "studies:study_rows",
+    "reports:bulk_job",
+    "studies:import_status",
+]
 SESSION_COOKIE_AGE = SESSION_ABSOLUTE_HOURS * 60 * 60
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
