@@ -225,7 +225,7 @@ class AnalysisAdmin(HospitalAdmin):
 
     hospital_path = "image__study__patient__hospital"
     list_display = ["queued_at", "state", "attempt", "patient", "model_version", "duration", "short_error"]
-    list_filter = ["state", "model_version", "queued_at"]
+    list_filter = ["state", "queued_at"]
     list_select_related = ["image__study__patient"]
     search_fields = ["image__study__patient__record_number", "error", "model_version"]
     search_help_text = _("The patient's record number, words of what went wrong, or a version of the model.")
@@ -294,7 +294,7 @@ class FindingAdmin(HospitalAdmin):
 
     hospital_path = "analysis__image__study__patient__hospital"
     list_display = ["analysis_id", "patient", "number", "axes_px", "axes_mm", "malignancy_percent"]
-    list_filter = ["analysis__model_version"]
+    list_filter = ["analysis__state"]
     list_select_related = ["analysis__image__study__patient"]
     search_fields = ["analysis__image__study__patient__record_number"]
     search_help_text = _("The patient's record number.")

@@ -26,6 +26,7 @@ from ml.training.parameters import ClassifierParameters, ClassifierPhase
 CLASSIFIER_WEIGHTS = "classifier.weights.h5"
 # Pictures are held at this side: augmentation may zoom in without blurring.
 STORED_SIDE_PX = 256
+FOLDS = 5
 FEATURE_BATCH = 16
 # Batches whose statistics the normalisations take before each validation.
 SETTLING_BATCHES = 8
@@ -375,7 +376,11 @@ def fit_grouped_head(
     Returns the head and the temperature that this fifth asks for. Only what is handed in is looked at: for
     cross-validation, whose held-out fold must not choose anything.
     """
-    fit_places, choose_places = grouped_folds(labels=labels, groups=groups, seed=seed)[0]
+    if np.bincount(labels).max() < FOLDS:
+        # Too few pictures to set a fifth aside: a quick look, whose figures say nothing anyway.
+        fit_places = choose_places = np.arange(len(labels))
+    else:
+        fit_places, choose_places = grouped_folds(labels=labels, groups=groups, seed=seed)[0]
     versions = len(features)
     chosen = fit_frozen_head(
         features=features[:, fit_places].reshape(-1, features.shape[-1]),
@@ -415,5 +420,5 @@ def set_head(model: keras.Model, head: FrozenHead) -> None:
 
 def grouped_folds(*, labels: np.ndarray, groups: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (train, held-out) places of a 5-fold split in which no group is on both sides."""
-    splitter = StratifiedGroupKFold(n_splits=5, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(n_splits=FOLDS, shuffle=True, random_state=seed)
     return list(splitter.split(np.zeros(len(labels)), labels, np.asarray(groups)))

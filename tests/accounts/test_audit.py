@@ -201,6 +201,9 @@ def test_the_database_itself_refuses_after_all_migrations() -> None:
             transaction.atomic(),
             connection.cursor() as cursor,
         ):
+            if connection.vendor == "postgresql":
+                # Foreign keys that wait for the commit would refuse to empty the table before the trigger can.
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             cursor.execute(statement)
     assert AccessEvent.objects.filter(note="").count() == 2
 
@@ -301,6 +304,7 @@ def test_events_name_patient_and_hospital_of_what_they_are_about() -> None:
 def test_every_clinical_model_leads_to_a_record() -> None:
     reach_nobody = {
         "RecordClaimGuard",  # counts the guesses of a person who has no record yet
+        "BulkJob",  # work on many reports at once; each of its lines leads to one
     }
     lost = [
         model.__name__

@@ -77,7 +77,7 @@ def test_a_zip_of_sixty_mixed_files_gets_sixty_lines(page: Page, browser: Browse
     page.get_by_role("link", name="New import").first.click()
     expect(page.get_by_role("heading", name="New import")).to_be_visible()
     assert_accessible(page)
-    page.get_by_label("Record number").fill("E2E-BULK")
+    page.locator("#id_record_number").fill("E2E-BULK")
     page.get_by_label("Date of birth").fill("1951-02-03")
     page.get_by_label("Family name").fill("Bulk")
     page.get_by_label("Given name").fill("Bertha")

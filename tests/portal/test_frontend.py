@@ -27,7 +27,7 @@ def node(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_scripts_pass_their_own_tests() -> None:
-    done = node("--test", "tests/")
+    done = node("--test", *sorted(path.relative_to(FRONTEND) for path in (FRONTEND / "tests").glob("*.test.js")))
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert re.search(r"pass [1-9]", done.stdout)
 

@@ -1,6 +1,7 @@
 """The pages of a report for doctors, patients and everybody else."""
 
 import uuid
+from pathlib import Path
 
 import pytest
 from django.core import mail
@@ -347,7 +348,7 @@ def test_a_draft_has_no_pdf_to_download(draft, doctor, log_in):
 
 
 def test_a_damaged_pdf_is_not_sent(signed, doctor, log_in):
-    with signed.pdf.storage.open(signed.pdf.name, "ab") as file:
+    with Path(signed.pdf.path).open("ab") as file:
         file.write(b"x")
     browser = log_in(doctor)
     answer = browser.get(url("report_pdf", signed))

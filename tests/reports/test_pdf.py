@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import io
 import logging
+from pathlib import Path
 
 import pytest
 from pypdf import PdfReader
@@ -212,8 +213,7 @@ def test_millimetres_are_printed_where_known(doctor: User):
 def test_a_picture_that_was_swapped_is_noticed(signed, model):
     row = model.objects.get()
     stored = row.file if model is Image else row.overlay
-    with stored.storage.open(stored.name, "wb") as file:
-        file.write(b"another picture")
+    Path(stored.path).write_bytes(b"another picture")
     with pytest.raises(PdfError, match="has changed"):
         read_pictures(signed.content)
 

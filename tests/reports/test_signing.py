@@ -151,6 +151,7 @@ def test_a_colleague_who_may_work_on_the_study_signs_in_their_own_name(draft, do
 
 
 def test_the_content_must_carry_the_signers_own_signature(draft, doctor):
+    Opening.objects.note(draft, doctor=doctor)
     with pytest.raises(ValueError, match="signature"):
         draft.sign(by=doctor, revision=draft.revision, content=draft.content, pdf=b"%PDF-")
 
@@ -379,7 +380,7 @@ def test_a_damaged_or_missing_pdf_is_noticed(signed, damage):
     if damage == "remove":
         signed.pdf.storage.delete(signed.pdf.name)
     else:
-        with signed.pdf.storage.open(signed.pdf.name, "ab") as file:
+        with Path(signed.pdf.path).open("ab") as file:
             file.write(b"%")
     assert "PDF is missing" in " ".join(Report.objects.get().verify().problems)
     with pytest.raises(PdfError, match="damaged"):

@@ -309,7 +309,7 @@ def test_analysing_again_waits_for_the_active_one(doctor: User, is_running: bool
         ("C:\\CT\\a.dcm", "a.dcm"),
         ("a\x00b\nc\u202e.png", "abc.png"),
         ("", "file"),
-        ("..", ".."),
+        ("..", "file"),
         ("x" * 300 + ".png", "x" * 251 + ".png"),
     ],
 )

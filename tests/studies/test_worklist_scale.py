@@ -48,6 +48,7 @@ def write_studies(doctor: User, *, count: int) -> None:
         "state": "'succeeded'",
         "is_synthetic": "true",
         "accession_number": "''",
+        "source_key": "''",
         "clinical_question": "''",
         "patient_id": f"'{patient.id}'::uuid" if is_postgres else f"'{patient.id.hex}'",
         "created_by_id": f"'{doctor.id}'::uuid" if is_postgres else f"'{doctor.id.hex}'",
