@@ -195,15 +195,15 @@ def test_the_database_itself_refuses_after_all_migrations() -> None:
     statements = [f"UPDATE {TABLE} SET note = 'x'", f"DELETE FROM {TABLE}"]
     if connection.vendor == "postgresql":
         statements.append(f"TRUNCATE {TABLE} CASCADE")
+        with connection.cursor() as cursor:
+            # Foreign keys that wait for the commit would refuse to empty the table before the trigger can.
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
     for statement in statements:
         with (
             pytest.raises(DatabaseError, match="never changed or deleted"),
             transaction.atomic(),
             connection.cursor() as cursor,
         ):
-            if connection.vendor == "postgresql":
-                # Foreign keys that wait for the commit would refuse to empty the table before the trigger can.
-                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             cursor.execute(statement)
     assert AccessEvent.objects.filter(note="").count() == 2
 

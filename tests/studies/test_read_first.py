@@ -10,6 +10,7 @@ from django.urls import reverse
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
 from accounts.models import User
+from accounts.roles import create_roles
 from reports.drafting import draft_report
 from reports.errors import FirstImpressionMissingError
 from reports.models import Report
@@ -208,6 +209,7 @@ def test_the_counts_of_agreement_add_up_and_cost_two_queries(doctor: User) -> No
 
 
 def test_an_administrator_of_the_hospital_switches_reading_first_off_and_on(client: Client, image: Image) -> None:
+    create_roles()
     hospital = image.study.patient.hospital
     client.force_login(AdministratorFactory(hospital=hospital))
     url = reverse("admin:accounts_hospital_change", args=[hospital.pk])
