@@ -209,9 +209,10 @@ def test_the_counts_of_agreement_add_up_and_cost_two_queries(doctor: User) -> No
 
 
 def test_an_administrator_of_the_hospital_switches_reading_first_off_and_on(client: Client, image: Image) -> None:
-    create_roles()
     hospital = image.study.patient.hospital
-    client.force_login(AdministratorFactory(hospital=hospital))
+    administrator = AdministratorFactory(hospital=hospital)
+    create_roles()
+    client.force_login(administrator)
     url = reverse("admin:accounts_hospital_change", args=[hospital.pk])
     values = {"department": "Radiology", "address": "", "phone": ""}
     assert client.post(url, values).status_code == 302
