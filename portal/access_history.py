@@ -38,11 +38,14 @@ DEEDS: Final[Mapping[str, Promise]] = {
     Action.UNSHARED: gettext_lazy("ended somebody's access to"),
     Action.OPENED_IN_EMERGENCY: gettext_lazy("opened without the usual permission, giving a reason"),
     Action.DELETED: gettext_lazy("deleted"),
+    # With a record to it: somebody who has not entered the code of a link that the patient made.
+    Action.LOGIN_FAILED: gettext_lazy("tried in vain to open"),
 }
 # Anything else of a patient's (a model's answer, an outline, a note beside a slice) is part of the scan for them.
 THINGS: Final[Mapping[str, Promise]] = {
     "studies.patient": gettext_lazy("your record"),
     "reports.report": gettext_lazy("a report"),
+    "reports.sharelink": gettext_lazy("a report, by a link of yours"),
 }
 SCAN: Final = gettext_lazy("a scan")
 
@@ -94,7 +97,9 @@ def history_of(user: User, *, page: str | None) -> "Page[Entry]":
     signers = set(Report.objects.visible_to(user).values_list("signed_by", flat=True))
     entries = [
         Entry(
-            who=_who(people.get(row["actor"]), hospital=hospitals.get(row["hospital"]), reader=user, signers=signers),
+            who=_("Somebody with your link")
+            if row["target_type"] == "reports.sharelink" and row["actor"] != user.pk
+            else _who(people.get(row["actor"]), hospital=hospitals.get(row["hospital"]), reader=user, signers=signers),
             deed=str(DEEDS[row["action"]]),
             thing=str(THINGS.get(row["target_type"], SCAN)),
             first_at=row["first_at"],

@@ -54,6 +54,20 @@ def check_audit_key(app_configs: Sequence[AppConfig] | None, **kwargs: object) -
     ]
 
 
+@register(Tags.security)
+def check_share_days(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+    """Hold that a patient's link can last for a day at least, so that the form has something to choose."""
+    if settings.SHARE_MAX_DAYS >= 1:
+        return []
+    return [
+        Error(
+            "A link to a report must be able to last for at least a day.",
+            hint=f"Correct IRA_SHARE_MAX_DAYS. Received: {settings.SHARE_MAX_DAYS}.",
+            id="portal.E006",
+        )
+    ]
+
+
 @register(Tags.security, deploy=True)
 def check_policy(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
     """Refuse a content security policy that lets inline code or any address in."""

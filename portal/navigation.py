@@ -53,7 +53,8 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
         ]
     elif user.is_patient:
         entries = [
-            (_("My reports"), "reports:my_reports", ("reports:my_report",)),
+            (_("My reports"), "reports:my_reports", ("reports:my_report", "reports:report_share")),
+            (_("Shared"), "reports:share_list", ()),
             (_("Claim my record"), "studies:claim_record", ()),
             (_("Who has looked"), "access_history", ()),
         ]

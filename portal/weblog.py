@@ -9,9 +9,9 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
+from portal.secrets_in_addresses import without_secrets
+
 SILENT = ("/healthz", "/static/")
-# Addresses of which the last part lets somebody in: a new password, a confirmed e-mail address, a shared report.
-SECRET = re.compile(r"(/(?:key|confirm-email|shared|invitation)/)[^ ?]+")
 
 
 class AccessLogger(Logger):
@@ -27,5 +27,5 @@ class AccessLogger(Logger):
         """Return what a line is made of, addresses without their questions and secrets."""
         atoms: dict[str, Any] = super().atoms(resp, req, environ, request_time)
         for name in ("r", "U", "f"):
-            atoms[name] = SECRET.sub(r"\1…", re.sub(r"\?[^ ]*", "", str(atoms.get(name, "-"))))
+            atoms[name] = without_secrets(re.sub(r"\?[^ ]*", "", str(atoms.get(name, "-"))))
         return atoms | {"q": ""}

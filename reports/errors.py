@@ -31,3 +31,7 @@ class ReportExistsError(ReportsError):
 
 class PdfError(ReportsError):
     """The PDF of a report could not be made, or the stored one is not the one that was signed."""
+
+
+class MailError(ReportsError):
+    """A mail without which an act makes no sense could not be sent; the act did not happen."""

@@ -1,12 +1,14 @@
-"""The forms of a report: the draft's text, and the confirmation of a signature."""
+"""The forms of a report: the draft's text, the confirmation of a signature, and whom a patient shows it to."""
 
 import unicodedata
 from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from reports.models import Report
+from reports.sharing import days_to_choose
 from reports.text import DraftText
 
 # What a letter can print; more is a slip of the keyboard or of the clipboard.
@@ -118,6 +120,48 @@ class AmendForm(forms.Form):
     def clean_reason(self) -> str:
         """Return the reason as it is stored."""
         return plain_text(self.cleaned_data["reason"])
+
+
+class ShareForm(forms.Form):
+    """Who is to read a report besides its patient, and for how long."""
+
+    use_required_attribute = False
+    email = forms.EmailField(
+        label=_("E-mail address of the reader"),
+        help_text=_("The link goes there, and so does a code each time that somebody opens it. Please check it twice."),
+        error_messages={
+            "required": _("Please enter the e-mail address of whoever is to read the report."),
+            "invalid": _("This is not a complete e-mail address. It looks like name@example.org."),
+        },
+        widget=forms.EmailInput(attrs={"autocomplete": "off"}),
+    )
+    days = forms.TypedChoiceField(label=_("The link works for"), coerce=int, initial=7)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = [
+            (days, ngettext("%(days)d day", "%(days)d days", days) % {"days": days}) for days in days_to_choose()
+        ]
+        self.fields["days"].choices = choices  # type: ignore[attr-defined]
+
+
+class CodeForm(forms.Form):
+    """The code from the mail that opens a shared report."""
+
+    use_required_attribute = False
+    code = forms.CharField(
+        label=_("Code"),
+        max_length=20,
+        help_text=_("Eight digits, from the e-mail that we have just sent."),
+        error_messages={"required": _("Please type the code from the e-mail.")},
+        widget=forms.TextInput(
+            attrs={"inputmode": "numeric", "autocomplete": "one-time-code", "class": "mono", "size": 12}
+        ),
+    )
+
+    def clean_code(self) -> str:
+        """Return the digits; a code may be typed with spaces or dashes."""
+        return "".join(character for character in self.cleaned_data["code"] if character not in " -\u00a0\u202f")
 
 
 def plain_text(text: str) -> str:

@@ -2,13 +2,21 @@
 
 from django.urls import path
 
-from reports.views import bulk, drafts, files, lists, signing
+from reports.views import bulk, drafts, files, lists, shared, sharing, signing
 
 app_name = "reports"
 urlpatterns = [
     path("", lists.report_list, name="report_list"),
     path("mine/", lists.my_reports, name="my_reports"),
     path("mine/<uuid:report_id>/", lists.my_report, name="my_report"),
+    path("mine/<uuid:report_id>/share/", sharing.report_share, name="report_share"),
+    path("mine/links/", sharing.share_list, name="share_list"),
+    path("mine/links/<uuid:link_id>/revoke/", sharing.share_revoke, name="share_revoke"),
+    path("shared/<str:token>/", shared.share_open, name="share_open"),
+    path("shared/<uuid:link_id>/report/", shared.shared_report, name="shared_report"),
+    path("shared/<uuid:link_id>/report.pdf", shared.shared_pdf, name="shared_pdf"),
+    path("shared/<uuid:link_id>/slices/<int:number>.png", shared.shared_slice, name="shared_slice"),
+    path("shared/<uuid:link_id>/overlays/<int:number>.png", shared.shared_overlay, name="shared_overlay"),
     path("study/<uuid:study_id>/draft/", drafts.report_create, name="report_create"),
     path("bulk/draft/", bulk.bulk_draft, name="bulk_draft"),
     path("bulk/pdf/", bulk.bulk_pdf, name="bulk_pdf"),

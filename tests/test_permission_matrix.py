@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from accounts.models import AccessEvent, Hospital, User
 from accounts.roles import create_roles
-from reports.models import BulkJob, BulkLine, Report, ReportTemplate
+from reports.models import BulkJob, BulkLine, Report, ReportTemplate, ShareLink
 from reports.tasks import run_bulk_job
 from studies.models import Analysis, Finding, FindingReview, Image, Import, ImportFile, ImportGroup, Study
 from studies.permissions import grant_study
@@ -95,6 +95,8 @@ class World:
     group: ImportGroup
     event: AccessEvent
     line: ImportFile
+    link: ShareLink
+    token: str
 
     def target_of(self, model: str) -> Any:
         """Return the primary key of a row for the administration's pages of one model."""
@@ -154,6 +156,8 @@ def world(db: None) -> World:
     unreported = study()
     image = ImageFactory(study=shown)
     done = AnalysisFactory(image=image, is_done=True)
+    released = ReportFactory(study=study(), is_released=True)
+    link, token = ShareLink.issue(released, by=people["patient"], recipient_email="reader@example.org", days=7)
     made = World(
         people=people,
         study=shown,
@@ -165,7 +169,7 @@ def world(db: None) -> World:
         failed=AnalysisFactory(image=ImageFactory(study=shown), has_failed=True),
         draft=ReportFactory(study=study()),
         signed=ReportFactory(study=study(), is_signed=True),
-        released=ReportFactory(study=study(), is_released=True),
+        released=released,
         template=ReportTemplateFactory(hospital=hospital),
         job=BulkJob.objects.start(kind="pdf", studies=[], by=doctor),
         unreported=unreported,
@@ -179,6 +183,8 @@ def world(db: None) -> World:
         event=AccessEvent.objects.create(
             actor=doctor, action="viewed", target_type="studies.study", target_id=shown.pk
         ),
+        link=link,
+        token=token,
     )
     AnalysisFactory(image=ImageFactory(study=unreported), is_done=True)
     # A job with the archive of one released report.
@@ -253,6 +259,14 @@ def signed(world: World) -> dict[str, Any]:
 
 def released(world: World) -> dict[str, Any]:
     return {"report_id": world.released.pk}
+
+
+def link(world: World) -> dict[str, Any]:
+    return {"link_id": world.link.pk}
+
+
+def token(world: World) -> dict[str, Any]:
+    return {"token": world.token}
 
 
 READERS = ("doctor", "reader")
@@ -437,6 +451,55 @@ TABLE = [
     Question(name="reports:my_report", target=released, state="released", answers=nobody_but(("patient",), 200)),
     Question(name="reports:my_report", target=signed, state="signed", answers=NOWHERE),
     Question(name="reports:my_report", target=draft, state="draft", answers=NOWHERE),
+    # a report shown to somebody outside: whose link it is, and what the link opens for everybody who has no code
+    Question(name="reports:report_share", target=released, state="released", answers=nobody_but(("patient",), 200)),
+    Question(name="reports:report_share", target=signed, state="signed", answers=NOWHERE),
+    Question(name="reports:report_share", target=draft, state="draft", answers=NOWHERE),
+    Question(
+        name="reports:report_share",
+        method="post",
+        target=released,
+        data={"email": "reader@example.org", "days": "7"},
+        state="filled in",
+        answers=nobody_but(("patient",), 302),
+    ),
+    Question(name="reports:share_list", answers=nobody_but(PATIENTS, 200)),
+    Question(name="reports:share_revoke", target=link, answers=POST_ONLY),
+    Question(name="reports:share_revoke", method="post", target=link, answers=nobody_but(("patient",), 302)),
+    Question(name="reports:share_open", target=token, state="open", answers=everybody(200)),
+    Question(
+        name="reports:share_open",
+        method="post",
+        target=token,
+        data={"code": "12345678"},
+        state="wrong code",
+        answers=everybody(400),
+    ),
+    Question(
+        name="reports:share_open",
+        method="post",
+        target=token,
+        data={"send": "code"},
+        state="code asked for",
+        answers=everybody(302),
+    ),
+    Question(
+        name="reports:share_open",
+        target=lambda world: {"token": "no-such-token"},
+        state="guessed",
+        answers=everybody(404),
+    ),
+    Question(name="reports:shared_report", target=link, state="without the code", answers=everybody(404)),
+    Question(name="reports:shared_pdf", target=link, state="without the code", answers=everybody(404)),
+    *[
+        Question(
+            name=f"reports:shared_{picture}",
+            target=lambda world: {"link_id": world.link.pk, "number": 1},
+            state="without the code",
+            answers=everybody(404),
+        )
+        for picture in ("slice", "overlay")
+    ],
     Question(name="reports:report_create", target=lambda world: {"study_id": world.unreported.pk}, answers=POST_ONLY),
     Question(
         name="reports:report_create",

@@ -144,6 +144,10 @@ ACCOUNT_RATE_LIMITS = {
     "signup": "20/h/ip",
     "reset_password": "20/h/ip,5/h/key",
     "reset_password_from_key": "20/m/ip",
+    # Links that patients make (each is a mail to an address of their choice), the codes that open them, wrong ones.
+    "share_link": "10/h/user",
+    "share_code_mail": "20/h/ip,5/h/key",
+    "share_code": "30/h/ip,15/h/key",
 }
 
 # The second step of a log-in. These roles do nothing without one; everybody else may set one up.
@@ -207,6 +211,9 @@ FILE_UPLOAD_HANDLERS = [
 
 # Called with a patient's record, in the same transaction, when a person has claimed it as their own.
 AFTER_RECORD_CLAIM = ["reports.permissions.grant_released_reports"]
+
+# For how many days at most a patient's link shows a report to somebody else.
+SHARE_MAX_DAYS = env.int("IRA_SHARE_MAX_DAYS", default=30)
 
 # How long studies are kept (0: for ever), and until which age those of children are.
 RETENTION_YEARS = env.int("IRA_RETENTION_YEARS", default=0)
@@ -301,10 +308,13 @@ LOGGING: dict[str, Any] = {
     "formatters": {
         "line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{", "datefmt": "%H:%M:%S"}
     },
+    "filters": {"no_secrets": {"()": "portal.secrets_in_addresses.NoSecrets"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django-q": {"handlers": ["console"], "level": "INFO", "propagate": False},
-        "django.request": {"level": "WARNING"},
+        # These name the address of a refused request: cleaned at the logger, so that no handler gets a secret.
+        "django.request": {"level": "WARNING", "filters": ["no_secrets"]},
+        "django.security.csrf": {"level": "WARNING", "filters": ["no_secrets"]},
     },
 }

@@ -41,30 +41,42 @@ def report_pdf(request: HttpRequest, report_id: Any) -> HttpResponse:
 def report_slice(request: HttpRequest, report_id: Any, number: int) -> HttpResponse:
     """Send one slice of a report, as taken."""
     report = visible_report(current_user(request), report_id)
-    slice_ = report.content.slice_of(number)
-    if slice_ is None:
-        raise Http404
-    image = get_object_or_404(Image, id=slice_.image_id)
-    return _picture(request, report, image.file)
+    picture = stored_slice(report, number)
+    AccessEvent.record(request, action=Action.VIEWED, target=report)
+    return picture
 
 
 @require_GET
 def report_overlay(request: HttpRequest, report_id: Any, number: int) -> HttpResponse:
     """Send one slice of a report with the outlined regions drawn."""
     report = visible_report(current_user(request), report_id)
-    slice_ = report.content.slice_of(number)
-    is_hidden = not report.is_signed and not report.study.reveals_ai_to(request.user)
-    if slice_ is None or slice_.analysis is None or is_hidden:
+    if not report.is_signed and not report.study.reveals_ai_to(request.user):
         raise Http404
-    analysis = get_object_or_404(Analysis, id=slice_.analysis.id)
-    return _picture(request, report, analysis.overlay)
+    picture = stored_overlay(report, number)
+    AccessEvent.record(request, action=Action.VIEWED, target=report)
+    return picture
 
 
-def _picture(request: HttpRequest, report: Report, stored: Any) -> HttpResponse:
+def stored_slice(report: Report, number: int) -> HttpResponse:
+    """Return the picture of one slice of a report as an answer, or 404. Whether it may be seen is the caller's."""
+    slice_ = report.content.slice_of(number)
+    if slice_ is None:
+        raise Http404
+    return _picture(get_object_or_404(Image, id=slice_.image_id).file)
+
+
+def stored_overlay(report: Report, number: int) -> HttpResponse:
+    """Return one slice with the outlined regions as an answer, or 404. Whether it may be seen is the caller's."""
+    slice_ = report.content.slice_of(number)
+    if slice_ is None or slice_.analysis is None:
+        raise Http404
+    return _picture(get_object_or_404(Analysis, id=slice_.analysis.id).overlay)
+
+
+def _picture(stored: Any) -> HttpResponse:
     try:
         file: File = stored.open("rb")
     except (OSError, ValueError) as error:
         raise Http404 from error
-    AccessEvent.record(request, action=Action.VIEWED, target=report)
     response: HttpResponse = private(FileResponse(file, content_type="image/png"))
     return response

@@ -73,6 +73,7 @@ def test_a_whole_journey_leaves_no_name_in_the_log(
         ("/accounts/password/reset/key/1-abc-s3cret/", "/accounts/password/reset/key/…"),
         ("/accounts/confirm-email/MQ:s3cret:x/", "/accounts/confirm-email/…"),
         ("/reports/shared/s3cret/?code=123456", "/reports/shared/…"),
+        ("/studies/claim/s3cret/", "/studies/claim/…"),
         ("/studies/11111111-1111-1111-1111-111111111111/", "/studies/11111111-1111-1111-1111-111111111111/"),
     ],
 )
@@ -93,3 +94,15 @@ def test_the_access_log_has_no_searches_and_no_secrets(address: str, shown: str)
     line = Config().access_log_format % logger.atoms_wrapper_class(atoms)
     assert f"GET {shown} HTTP/1.1" in line
     assert not re.search(r"Quetzalcoatl|s3cret|123456", line)
+
+
+@pytest.mark.django_db
+def test_a_refused_request_does_not_log_the_secret_of_its_address(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = Client(enforce_csrf_checks=True)
+    address = reverse("reports:share_open", args=["s3cret"])
+    assert client.get(address).status_code == 404
+    assert client.post(address).status_code == 403
+    assert client.get(reverse("studies:claim_invitation", args=["s3cret"])).status_code == 410
+    assert "Not Found: /reports/shared/…" in caplog.text
+    assert "s3cret" not in caplog.text
