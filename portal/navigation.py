@@ -36,7 +36,14 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
             (
                 _("Studies"),
                 "studies:study_list",
-                ("studies:study_detail", "studies:study_read", "studies:study_share", "studies:image_add"),
+                (
+                    "studies:study_detail",
+                    "studies:study_read",
+                    "studies:study_share",
+                    "studies:image_add",
+                    "studies:handover_list",
+                    "studies:handover_take",
+                ),
             ),
             (_("New study"), "studies:study_create", ()),
             (
@@ -55,6 +62,11 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
         entries = [
             (_("My reports"), "reports:my_reports", ("reports:my_report", "reports:report_share")),
             (_("Shared"), "reports:share_list", ()),
+            (
+                _("My own pictures"),
+                "studies:own_list",
+                ("studies:own_create", "studies:own_study", "studies:own_handover", "reports:automatic_report"),
+            ),
             (_("Claim my record"), "studies:claim_record", ()),
             (_("Who has looked"), "access_history", ()),
         ]

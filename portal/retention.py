@@ -6,20 +6,15 @@ accesses stays; it tells of the deletion, and names nobody.
 """
 
 import datetime
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
-from django.core.files.storage import default_storage
 from django.db import models, transaction
 
 from accounts.models import AccessEvent
 from studies.models import Patient, Study
-
-OURS: Final = ("studies", "reports")
-# Relations whose rows mean nothing without what they point to. Others (SET_NULL) live on by themselves.
-_DEPENDENT: Final = (models.PROTECT, models.RESTRICT, models.CASCADE)
+from studies.removal import delete_rows, files_of, remove_files, rows_below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,28 +64,16 @@ def _delete(row: models.Model, *, cutoff: datetime.datetime, is_dry_run: bool) -
     with transaction.atomic():
         if not type(row)._base_manager.select_for_update().filter(pk=row.pk).exists():
             return None
-        below = list(_rows_below(row))
+        below = list(rows_below(row))
         if any(_happened_since(found, cutoff) for found in below):
             return None
-        names = sorted({name for found in below for name in _files_of(found)})
+        names = sorted({name for found in below for name in files_of(found)})
         if is_dry_run:
             return len(names)
         AccessEvent.note_of(action=AccessEvent.Action.DELETED, target=row, actor=None, note="retention time over")
-        for found in below:
-            # By the plain manager: models that refuse to be changed by people refuse their own delete().
-            type(found)._base_manager.filter(pk=found.pk).delete()
-        transaction.on_commit(lambda: _remove(names), robust=True)
+        delete_rows(below)
+        transaction.on_commit(lambda: remove_files(names), robust=True)
         return len(names)
-
-
-def _rows_below(row: models.Model) -> Iterator[models.Model]:
-    """Yield what depends on a row, the furthest first, and the row itself last."""
-    for relation in row._meta.related_objects:
-        model: Any = relation.related_model
-        if model._meta.app_label in OURS and relation.on_delete in _DEPENDENT:
-            for child in model._base_manager.filter(**{relation.field.name: row}):
-                yield from _rows_below(child)
-    yield row
 
 
 def _happened_since(row: models.Model, cutoff: datetime.datetime) -> bool:
@@ -98,13 +81,3 @@ def _happened_since(row: models.Model, cutoff: datetime.datetime) -> bool:
         getattr(row, field.name) for field in row._meta.concrete_fields if isinstance(field, models.DateTimeField)
     )
     return any(moment is not None and moment >= cutoff for moment in moments)
-
-
-def _files_of(row: models.Model) -> list[str]:
-    fields = (field for field in row._meta.concrete_fields if isinstance(field, models.FileField))
-    return [file.name for file in (getattr(row, field.name) for field in fields) if file]
-
-
-def _remove(names: list[str]) -> None:
-    for name in names:
-        default_storage.delete(name)

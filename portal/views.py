@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from reports.models import Report
-from studies.models import Analysis, Study
+from studies.models import Analysis, Handover, Study
 from studies.worklist import ORDERS, rows_for
 
 SHOWN = 5
@@ -90,6 +90,13 @@ def errands_of(doctor: User) -> tuple[Errand, ...]:
             label=_("Signed, not yet released"),
             none=_("Nothing waits to be released."),
             url=f"{reports}?state=signed",
+        ),
+        errand(
+            Handover.objects.waiting_for(doctor).select_related("study__patient"),
+            key="handover",
+            label=_("Patients who ask for a doctor"),
+            none=_("No patient waits for a doctor of your hospital."),
+            url=reverse("studies:handover_list"),
         ),
     )
 

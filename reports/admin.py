@@ -45,7 +45,7 @@ class ReportAdmin(admin.ModelAdmin):
     @admin.display(description=_("hospital"), ordering="study__patient__hospital__name")
     def hospital(self, report: Report) -> str:
         """Whose report it is."""
-        return report.study.patient.hospital.name
+        return str(report.study.patient.hospital)
 
     @admin.display(description=_("record number"))
     def record_number(self, report: Report) -> str:

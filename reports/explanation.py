@@ -1,4 +1,4 @@
-"""The patient's page: what a signed report means in plain words.
+"""The patient's page: what a signed report, or an automatic one, means in plain words.
 
 Made from the frozen content alone. Rules of this text: short sentences; no probability without saying what it is not
 and how often the software errs; nothing that the doctor did not sign is told as a fact about the patient.
@@ -35,7 +35,7 @@ class Explanation:
 
 
 def explain(content: ReportContent) -> Explanation:
-    """Return the explanation of a signed content."""
+    """Return the explanation of a frozen content; one without a signature is an automatic report, and told as such."""
     return Explanation(
         looked_at=_looked_at(content),
         found=_found(content),
@@ -65,14 +65,21 @@ def _looked_at(content: ReportContent) -> tuple[str, ...]:
 
 
 def _found(content: ReportContent) -> tuple[str, ...]:
-    assert content.signature is not None  # noqa: S101 - narrows the type: patients read signed reports only
-    paragraphs = [
-        _(
-            "%(name)s looked at the pictures and wrote the report on this page. The doctor's words count. What follows "
-            "is what the computer marked before the doctor looked."
-        )
-        % {"name": content.signature.name}
-    ]
+    if content.signature is None:
+        paragraphs = [
+            _(
+                "No doctor has looked at this picture. What follows is what a computer program marked on it, and "
+                "nobody has checked it."
+            )
+        ]
+    else:
+        paragraphs = [
+            _(
+                "%(name)s looked at the pictures and wrote the report on this page. The doctor's words count. What "
+                "follows is what the computer marked before the doctor looked."
+            )
+            % {"name": content.signature.name}
+        ]
     regions = [(finding, slice_) for slice_ in content.slices for finding in _findings(slice_)]
     if not regions:
         paragraphs.append(
@@ -137,7 +144,7 @@ def _certainty(content: ReportContent) -> tuple[str, ...]:
         paragraphs += _track_record(model)
     paragraphs.append(
         _(
-            "So the computer's answer is a hint, not a diagnosis. Your doctor also knows your history, your complaints "
+            "So the computer's answer is a hint, not a diagnosis. A doctor also knows your history, your complaints "
             "and other test results, which the computer does not."
         )
     )
@@ -220,6 +227,13 @@ def _marked_by_mistake(false_positives: Figure) -> str:
 
 
 def _next_steps(content: ReportContent) -> tuple[str, ...]:
+    if content.signature is None:
+        return (
+            _("Show this to a doctor before you decide anything. You can hand the picture over to a hospital here."),
+            _("Nothing marked is no all-clear. If you have complaints, see a doctor whatever the computer says."),
+            _("Something marked is no reason to panic: computers mark many harmless places."),
+            _emergency(),
+        )
     steps = [
         _("Talk about this report with the doctor who sent you to the CT. They decide with you what comes next."),
         _("Write down your questions and take this page, or its PDF, with you."),
@@ -229,13 +243,15 @@ def _next_steps(content: ReportContent) -> tuple[str, ...]:
             _("Questions about the examination itself are answered by %(hospital)s, telephone %(phone)s.")
             % {"hospital": content.hospital.name, "phone": content.hospital.phone}
         )
-    steps.append(
-        _(
-            "Do not wait for an appointment if you cough up blood, have trouble breathing or strong chest pain: call "
-            "the emergency number at once."
-        )
-    )
+    steps.append(_emergency())
     return tuple(steps)
+
+
+def _emergency() -> str:
+    return _(
+        "Do not wait for an appointment if you cough up blood, have trouble breathing or strong chest pain: call the "
+        "emergency number at once."
+    )
 
 
 def _terms(content: ReportContent) -> tuple[Term, ...]:

@@ -98,11 +98,7 @@ def render_pdf(content: ReportContent, *, pictures: Mapping[int, Pictures]) -> b
     """
     if content.signature is None:
         raise ValueError("Only a signed content is printed. Received: signature=None.")
-    sources: dict[str, str] = {}
-    for number, pair in pictures.items():
-        sources[f"picture:{number}:plain"] = _data_uri(_shrunk(pair.plain), kind="image/png")
-        sources[f"picture:{number}:outlined"] = _data_uri(_shrunk(pair.outlined), kind="image/png")
-
+    sources = picture_sources(pictures)
     html = render_to_string(
         "reports/pdf.html",
         {
@@ -115,16 +111,29 @@ def render_pdf(content: ReportContent, *, pictures: Mapping[int, Pictures]) -> b
             "is_shortened": len(content.analysed_slices) > len(pictures),
         },
     )
-    return _print(html, sources=sources, signed_at=content.signature.at, name=content.report_id)
+    return print_page(html, sources=sources, dated=content.signature.at, name=content.report_id)
 
 
 def render_addendum(content: AddendumContent) -> bytes:
     """Return the page (A4) of a signed addendum. Raises ``PdfError`` if it cannot be made."""
     html = render_to_string("reports/addendum_pdf.html", {"content": content, "text": _lines(content.text)})
-    return _print(html, sources={}, signed_at=content.signature.at, name=content.addendum_id)
+    return print_page(html, sources={}, dated=content.signature.at, name=content.addendum_id)
 
 
-def _print(html: str, *, sources: Mapping[str, str], signed_at: datetime, name: str) -> bytes:
+def picture_sources(pictures: Mapping[int, Pictures]) -> dict[str, str]:
+    """Return what the renderer may ask for under ``picture:<slice>:plain`` and ``:outlined``, as data."""
+    sources: dict[str, str] = {}
+    for number, pair in pictures.items():
+        sources[f"picture:{number}:plain"] = _data_uri(_shrunk(pair.plain), kind="image/png")
+        sources[f"picture:{number}:outlined"] = _data_uri(_shrunk(pair.outlined), kind="image/png")
+    return sources
+
+
+def print_page(html: str, *, sources: Mapping[str, str], dated: datetime, name: str) -> bytes:
+    """Return the PDF of a page of ours, dated by what it says; ``sources`` is all that it may ask for.
+
+    Raises ``PdfError`` if it cannot be made. ``name`` stands in the log for the text, which never does.
+    """
     # Half a second of imports that only the one request in a thousand needs which signs a report.
     from reportlab import rl_config
     from reportlab.platypus.doctemplate import LayoutError
@@ -164,7 +173,7 @@ def _print(html: str, *, sources: Mapping[str, str], signed_at: datetime, name: 
         logger.error("The PDF of report %s failed with %d errors.", name, status.err)
         raise failure
     # Of equal length, so that the file's table of offsets stays right.
-    return pdf.replace(CREATION_DATE, signed_at.astimezone(UTC).strftime("(D:%Y%m%d%H%M%S+00'00')").encode())
+    return pdf.replace(CREATION_DATE, dated.astimezone(UTC).strftime("(D:%Y%m%d%H%M%S+00'00')").encode())
 
 
 def unprintable_characters(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from reports.views import bulk, drafts, files, lists, shared, sharing, signing
+from reports.views import automatic, bulk, drafts, files, lists, shared, sharing, signing
 
 app_name = "reports"
 urlpatterns = [
@@ -17,6 +17,9 @@ urlpatterns = [
     path("shared/<uuid:link_id>/report.pdf", shared.shared_pdf, name="shared_pdf"),
     path("shared/<uuid:link_id>/slices/<int:number>.png", shared.shared_slice, name="shared_slice"),
     path("shared/<uuid:link_id>/overlays/<int:number>.png", shared.shared_overlay, name="shared_overlay"),
+    path("automatic/<uuid:study_id>/", automatic.automatic_report, name="automatic_report"),
+    path("automatic/<uuid:study_id>/report.pdf", automatic.automatic_pdf, name="automatic_pdf"),
+    path("automatic/<uuid:study_id>/overlay.png", automatic.automatic_overlay, name="automatic_overlay"),
     path("study/<uuid:study_id>/draft/", drafts.report_create, name="report_create"),
     path("bulk/draft/", bulk.bulk_draft, name="bulk_draft"),
     path("bulk/pdf/", bulk.bulk_pdf, name="bulk_pdf"),

@@ -17,6 +17,18 @@ class ClaimLockedError(StudiesError):
     """Too many wrong guesses; the person has to wait before the next try."""
 
 
+class QuotaError(StudiesError):
+    """A patient has uploaded as much as the portal takes from one person for now."""
+
+
+class OwnStudyError(StudiesError):
+    """A patient's own upload cannot be deleted at this moment, or not by the patient."""
+
+
+class HandoverError(StudiesError):
+    """A hand-over was asked for what cannot be handed over, or somebody else was faster."""
+
+
 class InvitationError(StudiesError):
     """A patient cannot be invited to claim the record."""
 

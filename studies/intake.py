@@ -1,4 +1,4 @@
-"""The way in: what a doctor uploads is checked, re-encoded, stored privately and put into the analysis queue."""
+"""The way in: what is uploaded is checked, re-encoded, stored privately and put into the analysis queue."""
 
 import datetime
 import hashlib
@@ -149,7 +149,7 @@ def submit_study(
     record number is taken.
     """
     slices = prepare_slices(uploads)
-    with _files_follow_the_transaction() as stored, transaction.atomic(durable=True):
+    with files_follow_the_transaction() as stored, transaction.atomic(durable=True):
         if isinstance(patient, NewPatient):
             patient = create_patient(patient, doctor=doctor)
         study = Study.objects.create(
@@ -163,7 +163,7 @@ def submit_study(
         )
         grant_study(study, to=doctor, can_change=True)
         for number, prepared in enumerate(slices, start=1):
-            _store_slice(study, doctor=doctor, number=number, prepared=prepared, stored=stored)
+            store_slice(study, doctor=doctor, number=number, prepared=prepared, stored=stored)
     return study
 
 
@@ -175,7 +175,7 @@ def add_slices(study: Study, *, doctor: User, uploads: Sequence[Upload]) -> list
     Raises ``IntakeError`` with a sentence for each refused file; a picture that the study holds already is refused.
     """
     slices = prepare_slices(uploads)
-    with _files_follow_the_transaction() as stored, transaction.atomic(durable=True):
+    with files_follow_the_transaction() as stored, transaction.atomic(durable=True):
         Study.objects.select_for_update().get(id=study.id)
         known = dict(study.images.values_list("sha256", "number"))
         if refusals := [
@@ -186,7 +186,7 @@ def add_slices(study: Study, *, doctor: User, uploads: Sequence[Upload]) -> list
             raise IntakeError(*refusals)
         last = study.images.aggregate(last=models.Max("number"))["last"] or 0
         return [
-            _store_slice(study, doctor=doctor, number=number, prepared=prepared, stored=stored)
+            store_slice(study, doctor=doctor, number=number, prepared=prepared, stored=stored)
             for number, prepared in enumerate(slices, start=last + 1)
         ]
 
@@ -247,7 +247,8 @@ def clean_file_name(name: str) -> str:
     return printable[-255:] if printable.strip(".") else "file"
 
 
-def _store_slice(study: Study, *, doctor: User, number: int, prepared: PreparedSlice, stored: list[Image]) -> Image:
+def store_slice(study: Study, *, doctor: User, number: int, prepared: PreparedSlice, stored: list[Image]) -> Image:
+    """Store a checked slice with its file, queue its analysis, and add it to ``stored``; the caller's transaction."""
     image = new_slice(study, doctor=doctor, number=number, picture=prepared.picture, name=prepared.original_name)
     stored.append(image)
     image.file.save("slice.png", ContentFile(prepared.png), save=False)
@@ -257,7 +258,7 @@ def _store_slice(study: Study, *, doctor: User, number: int, prepared: PreparedS
 
 
 @contextmanager
-def _files_follow_the_transaction() -> Iterator[list[Image]]:
+def files_follow_the_transaction() -> Iterator[list[Image]]:
     """Collect the slices written inside and remove their files again if the transaction does not commit."""
     stored: list[Image] = []
     try:

@@ -41,7 +41,7 @@ def reading_json(study: Study, *, doctor: User) -> dict[str, Any]:
     )
     return {
         "study_id": str(study.id),
-        "reads_first": study.patient.hospital.reads_first,
+        "reads_first": study.patient.hospital is not None and study.patient.hospital.reads_first,
         "is_ai_revealed": is_revealed,
         "can_change": study.can_be_changed_by(doctor),
         "first_impression": first_impression_json(own) if own is not None else None,

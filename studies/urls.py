@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from studies.views import claims, files, imports, patients, reading, reviews, studies, worklist
+from studies.views import claims, files, handovers, imports, own, patients, reading, reviews, studies, worklist
 
 app_name = "studies"
 urlpatterns = [
@@ -44,6 +44,18 @@ urlpatterns = [
     path("imports/<uuid:import_id>/start/", imports.import_start, name="import_start"),
     path("imports/<uuid:import_id>/discard/", imports.import_discard, name="import_discard"),
     path("imports/examinations/<uuid:group_id>/", imports.import_answer, name="import_answer"),
+    path("own/", own.own_list, name="own_list"),
+    path("own/new/", own.own_create, name="own_create"),
+    path("own/<uuid:study_id>/", own.own_study, name="own_study"),
+    path("own/<uuid:study_id>/status/", own.own_study_status, name="own_study_status"),
+    path("own/<uuid:study_id>/slice.png", own.own_picture, name="own_picture"),
+    path("own/<uuid:study_id>/retry/", own.own_retry, name="own_retry"),
+    path("own/<uuid:study_id>/hand-over/", own.own_handover, name="own_handover"),
+    path("own/<uuid:study_id>/withdraw/", own.own_withdraw, name="own_withdraw"),
+    path("own/<uuid:study_id>/delete/", own.own_delete, name="own_delete"),
+    path("hand-overs/", handovers.handover_list, name="handover_list"),
+    path("hand-overs/<uuid:handover_id>/", handovers.handover_take, name="handover_take"),
+    path("hand-overs/<uuid:handover_id>/decline/", handovers.handover_decline, name="handover_decline"),
     path("claim/", claims.claim_record, name="claim_record"),
     path("claim/<str:token>/", claims.claim_invitation, name="claim_invitation"),
 ]

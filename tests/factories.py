@@ -17,7 +17,10 @@ from ml.runtime import Thresholds
 from reports.drafting import draft_report
 from reports.models import Opening, Report, ReportTemplate
 from reports.signing import release_report, sign_report
+from studies.consent import CURRENT
+from studies.intake import Upload
 from studies.models import Analysis, FirstImpression, Image, Patient, Study
+from studies.own import submit_own_slice
 from studies.permissions import grant_patient, grant_study
 from studies.pictures import draw_pictures
 
@@ -120,6 +123,35 @@ def slice_png(*, seed: int = 0, side_px: int = 96) -> bytes:
     return stream.getvalue()
 
 
+class OwnStudyFactory(factory.django.DjangoModelFactory):
+    """What a patient uploaded alone: one slice in a record without a hospital; ``is_done`` analyses it."""
+
+    class Meta:
+        model = Study
+
+    created_by = factory.SubFactory(UserFactory)
+    study_date = datetime.date(2026, 2, 2)
+    clinical_question = "What is the spot on the left?"
+
+    @classmethod
+    def _create(cls, model_class: type[Study], *args: Any, **kwargs: Any) -> Study:
+        is_done, result = kwargs.pop("is_done", False), kwargs.pop("result", None)
+        owner = kwargs.pop("created_by")
+        study = submit_own_slice(
+            owner,
+            birth_date=BIRTH_DATE,
+            study_date=kwargs["study_date"],
+            question=kwargs["clinical_question"],
+            upload=Upload(content=slice_png(seed=Study.objects.count()), name="mine.png"),
+            consent_version=CURRENT,
+        )
+        if is_done:
+            claimed = Analysis.objects.claim(Analysis.objects.get(image__study=study).id)
+            assert claimed is not None
+            finish(claimed, result=result or answer())
+        return study
+
+
 class ImageFactory(factory.django.DjangoModelFactory):
     """A stored slice without analysis."""
 
@@ -179,6 +211,13 @@ def answer(**changes: Any) -> AnalysisResult:
     return AnalysisResult(**(values | changes))
 
 
+def finish(analysis: Analysis, *, result: AnalysisResult) -> None:
+    """Have a running analysis succeed with this answer, as the worker does."""
+    with analysis.image.file.open("rb") as stored:
+        pictures = draw_pictures(stored.read(), result=result)
+    analysis.succeed(result, overlay_png=pictures.overlay, mask_png=pictures.mask, activation_png=pictures.activation)
+
+
 class AnalysisFactory(factory.django.DjangoModelFactory):
     """A queued analysis; ``is_running``, ``is_done`` or ``has_failed`` take it further, through the state machine."""
 
@@ -199,11 +238,7 @@ class AnalysisFactory(factory.django.DjangoModelFactory):
         claimed = Analysis.objects.claim(analysis.id)
         assert claimed is not None
         if is_done:
-            with claimed.image.file.open("rb") as stored:
-                pictures = draw_pictures(stored.read(), result=result)
-            claimed.succeed(
-                result, overlay_png=pictures.overlay, mask_png=pictures.mask, activation_png=pictures.activation
-            )
+            finish(claimed, result=result)
         elif has_failed:
             claimed.fail("The file is damaged. Please upload it again.")
         return claimed

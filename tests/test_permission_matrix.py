@@ -20,9 +20,10 @@ from django.utils import timezone
 
 from accounts.models import AccessEvent, Hospital, User
 from accounts.roles import create_roles
+from reports.automatic import automatic_report_of
 from reports.models import BulkJob, BulkLine, Report, ReportTemplate, ShareLink
 from reports.tasks import run_bulk_job
-from studies.models import Analysis, Finding, FindingReview, Image, Import, ImportFile, ImportGroup, Study
+from studies.models import Analysis, Finding, FindingReview, Handover, Image, Import, ImportFile, ImportGroup, Study
 from studies.permissions import grant_study
 from studies.reviewing import Judgement, add_finding
 from tests.factories import (
@@ -31,6 +32,7 @@ from tests.factories import (
     DoctorFactory,
     HospitalFactory,
     ImageFactory,
+    OwnStudyFactory,
     PatientFactory,
     ReportFactory,
     ReportTemplateFactory,
@@ -93,6 +95,8 @@ class World:
     unreported: Study
     batch: Import
     group: ImportGroup
+    own: Study
+    asked: Handover
     event: AccessEvent
     line: ImportFile
     link: ShareLink
@@ -175,6 +179,8 @@ def world(db: None) -> World:
         unreported=unreported,
         batch=batch,
         group=group,
+        own=OwnStudyFactory(created_by=people["patient"], is_done=True),
+        asked=Handover.request(OwnStudyFactory(created_by=people["patient"]), hospital=hospital, by=people["patient"]),
         line=ImportFile.objects.create(
             batch=Import.objects.create(hospital=hospital, created_by=doctor, study_date=shown.study_date),
             position=1,
@@ -187,6 +193,7 @@ def world(db: None) -> World:
         token=token,
     )
     AnalysisFactory(image=ImageFactory(study=unreported), is_done=True)
+    automatic_report_of(made.own)
     # A job with the archive of one released report.
     BulkLine.objects.create(job=made.job, study=made.released.study, number=1)
     run_bulk_job(str(made.job.pk))
@@ -223,6 +230,14 @@ def batch(world: World) -> dict[str, Any]:
 
 def group(world: World) -> dict[str, Any]:
     return {"group_id": world.group.pk}
+
+
+def own(world: World) -> dict[str, Any]:
+    return {"study_id": world.own.pk}
+
+
+def asked(world: World) -> dict[str, Any]:
+    return {"handover_id": world.asked.pk}
 
 
 def patient(world: World) -> dict[str, Any]:
@@ -269,6 +284,9 @@ def token(world: World) -> dict[str, Any]:
     return {"token": world.token}
 
 
+OWNER = nobody_but(("patient",), 200)
+OWNER_ACTS = nobody_but(("patient",), 302)
+OF_THE_HOSPITAL = ("doctor", "reader", "colleague")
 READERS = ("doctor", "reader")
 READ = nobody_but(READERS, 200)
 CHANGE = nobody_but(("doctor",), 200, reader=403)
@@ -414,6 +432,75 @@ TABLE = [
         name="studies:claim_invitation",
         target=lambda world: {"token": "no-such-token"},
         answers=nobody_but(PATIENTS, 410, anonymous=410),
+    ),
+    # what a patient uploads alone, before and after it is handed to a hospital
+    Question(name="studies:own_list", answers=nobody_but(PATIENTS, 200)),
+    Question(name="studies:own_create", answers=nobody_but(PATIENTS, 200)),
+    Question(name="studies:own_create", method="post", state="empty", answers=nobody_but(PATIENTS, 400)),
+    *[
+        Question(name=f"studies:{name}", target=target, state=state, answers=OWNER)
+        for name in ("own_study", "own_study_status", "own_picture", "own_handover", "own_delete")
+        for state, target in (("own", own), ("asked", lambda world: {"study_id": world.asked.study_id}))
+    ],
+    *[
+        # Nothing of it is a study to any doctor, whether or not a hospital was asked.
+        Question(name=f"studies:{name}", target=target, state=state, answers=NOWHERE)
+        for name in ("study_detail", "study_status", "study_read", "reading", "study_share", "image_add")
+        for state, target in (("own", own), ("asked", lambda world: {"study_id": world.asked.study_id}))
+    ],
+    Question(
+        name="studies:image_file",
+        target=lambda world: {"image_id": world.asked.study.images.get().pk},
+        state="asked",
+        answers=NOWHERE,
+    ),
+    Question(
+        name="studies:patient_detail",
+        target=lambda world: {"patient_id": world.asked.study.patient_id},
+        state="asked",
+        answers=NOWHERE,
+    ),
+    Question(
+        name="studies:own_handover", method="post", target=own, state="empty", answers=nobody_but(("patient",), 400)
+    ),
+    Question(name="studies:own_delete", method="post", target=own, state="own", answers=OWNER_ACTS),
+    Question(name="studies:own_retry", target=own, answers=POST_ONLY),
+    Question(name="studies:own_retry", method="post", target=own, state="done", answers=OWNER_ACTS),
+    Question(name="studies:own_withdraw", target=own, answers=POST_ONLY),
+    Question(name="studies:own_withdraw", method="post", target=own, state="not asked", answers=OWNER_ACTS),
+    Question(
+        name="studies:own_withdraw",
+        method="post",
+        target=lambda world: {"study_id": world.asked.study_id},
+        state="asked",
+        answers=OWNER_ACTS,
+    ),
+    Question(name="studies:handover_list", answers=nobody_but(DOCTORS, 200)),
+    Question(name="studies:handover_take", target=asked, answers=nobody_but(OF_THE_HOSPITAL, 200)),
+    Question(
+        name="studies:handover_take",
+        method="post",
+        target=asked,
+        state="with a number",
+        data={"record_number": "NEW-1"},
+        answers=nobody_but(OF_THE_HOSPITAL, 302),
+    ),
+    Question(name="studies:handover_decline", target=asked, answers=POST_ONLY),
+    Question(
+        name="studies:handover_decline",
+        method="post",
+        target=asked,
+        state="empty",
+        answers=nobody_but(OF_THE_HOSPITAL, 400),
+    ),
+    Question(name="reports:automatic_report", target=own, answers=OWNER),
+    Question(name="reports:automatic_pdf", target=own, answers=OWNER),
+    Question(name="reports:automatic_overlay", target=own, answers=OWNER),
+    Question(
+        name="reports:automatic_report",
+        target=lambda world: {"study_id": world.asked.study_id},
+        state="no answer yet",
+        answers=OWNER_ACTS,
     ),
     # imports: nobody's but the doctor's who sent them
     Question(name="studies:import_list", answers=nobody_but(DOCTORS, 200)),

@@ -199,6 +199,8 @@ UPLOAD_MAX_PIXELS = env.int("IRA_UPLOAD_MAX_PIXELS", default=40_000_000)
 IMPORT_MAX_BYTES = env.int("IRA_IMPORT_MAX_BYTES", default=1024 * 1024 * 1024)
 IMPORT_MAX_FILES = env.int("IRA_IMPORT_MAX_FILES", default=2000)
 IMPORT_MAX_UNPACKED_BYTES = env.int("IRA_IMPORT_MAX_UNPACKED_BYTES", default=4 * 1024 * 1024 * 1024)
+# Slices that a patient may upload alone within 30 days; 0: none.
+OWN_UPLOADS_PER_MONTH = env.int("IRA_OWN_UPLOADS_PER_MONTH", default=5)
 DATA_UPLOAD_MAX_NUMBER_FILES = IMPORT_MAX_FILES
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
@@ -264,6 +266,7 @@ SESSION_PASSIVE_VIEWS = [
     "studies:study_status",
     "studies:study_read_panel",
     "studies:study_rows",
+    "studies:own_study_status",
     "reports:bulk_job",
     "studies:import_status",
 ]

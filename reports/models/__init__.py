@@ -1,6 +1,7 @@
 """Reports with their versions and addenda, who has them open, who may read them, and links that show one."""
 
 from reports.models.addendum import Addendum
+from reports.models.automatic import AutomaticReport, AutomaticReportQuerySet
 from reports.models.bulk import BulkJob, BulkLine
 from reports.models.frozen import Verification, report_pdf_path
 from reports.models.grant import ReportUserObjectPermission
@@ -11,6 +12,8 @@ from reports.models.template import ReportTemplate
 
 __all__ = [
     "Addendum",
+    "AutomaticReport",
+    "AutomaticReportQuerySet",
     "BulkJob",
     "BulkLine",
     "Opening",

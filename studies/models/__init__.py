@@ -1,9 +1,11 @@
 """Patients, their studies, the slices in them, and what the model said about each slice."""
 
 from studies.models.bulk import Import, ImportFile, ImportGroup, ImportQuerySet, ImportSweep
+from studies.models.consent import Consent, ConsentQuerySet
 from studies.models.effective import EffectiveFinding, judged_findings
 from studies.models.finding import Finding
 from studies.models.grant import AllowedPermissionsMixin, PatientUserObjectPermission, StudyUserObjectPermission
+from studies.models.handover import Handover, HandoverQuerySet
 from studies.models.invitation import RecordInvitation
 from studies.models.patient import Patient, PatientQuerySet, RecordClaimGuard
 from studies.models.read_mark import StudyRead, StudyReadQuerySet
@@ -22,11 +24,15 @@ __all__ = [
     "AllowedPermissionsMixin",
     "Analysis",
     "AnalysisQuerySet",
+    "Consent",
+    "ConsentQuerySet",
     "Diagnosis",
     "EffectiveFinding",
     "Finding",
     "FindingReview",
     "FirstImpression",
+    "Handover",
+    "HandoverQuerySet",
     "Image",
     "ImageQuerySet",
     "ImageReview",

@@ -47,10 +47,14 @@ class PatientQuerySet(models.QuerySet["Patient"]):
 
 
 class Patient(models.Model):
-    """A person's record at one hospital. Somebody known at two hospitals has two records and may log in once."""
+    """A person's record at one hospital. Somebody known at two hospitals has two records and may log in once.
+
+    A record without a hospital is somebody's own: it holds what they uploaded themselves, has no number, and no doctor
+    sees it. What a doctor takes over moves to a record of the doctor's hospital (``studies.handovers``).
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, related_name="patients")
+    hospital = models.ForeignKey(Hospital, on_delete=models.PROTECT, null=True, blank=True, related_name="patients")
     record_number = models.CharField(_("record number"), max_length=40)
     given_name = models.CharField(_("given name"), max_length=80)
     family_name = models.CharField(_("family name"), max_length=80)
@@ -76,6 +80,13 @@ class Patient(models.Model):
                 fields=["hospital", "user"],
                 condition=models.Q(user__isnull=False),
                 name="a_person_has_one_record_in_a_hospital",
+            ),
+            models.UniqueConstraint(
+                fields=["user"], condition=models.Q(hospital__isnull=True), name="a_person_has_one_record_of_their_own"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(hospital__isnull=False) | models.Q(user__isnull=False, record_number=""),
+                name="a_record_without_a_hospital_is_somebodys_own",
             ),
         ]
 

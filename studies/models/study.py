@@ -39,6 +39,12 @@ class StudyQuerySet(models.QuerySet["Study"]):
         """Return the visible studies that the doctor may also work on: add slices, analyse again, share, report."""
         return self.visible_to(user)._granted(user, codename="change_study")
 
+    def uploaded_by(self, user: Any) -> "StudyQuerySet":
+        """Return what this patient uploaded themselves, also after a doctor has taken it over; nothing for others."""
+        if not getattr(user, "is_patient", False):
+            return self.none()
+        return self.filter(created_by=user, patient__user=user)
+
     def _granted(self, user: Any, *, codename: str) -> "StudyQuerySet":
         if not getattr(user, "is_approved_doctor", False):
             return self.none()
@@ -121,11 +127,17 @@ class Study(TriagedModel):
         """Whether this person may see what the software said about the study: the one rule that every page asks.
 
         Where the hospital reads first, only somebody who has noted a first impression; elsewhere whoever may see the
-        study, which this does not check.
+        study, which this does not check. What a patient uploaded and nobody has taken over is no doctor's to read.
         """
-        if not self.patient.hospital.reads_first:
+        hospital = self.patient.hospital
+        if hospital is not None and not hospital.reads_first:
             return True
         return bool(user.is_authenticated) and self.first_impressions.filter(doctor=user).exists()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a patient's own upload that no hospital has."""
+        return self.patient.hospital_id is None
 
     @property
     def triage_class_label(self) -> Any:

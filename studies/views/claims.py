@@ -39,7 +39,7 @@ def claim_record(request: HttpRequest) -> HttpResponseBase:
                 messages.success(
                     request,
                     _("This is your record at %(hospital)s. Reports that the hospital releases now reach you here.")
-                    % {"hospital": patient.hospital.name},
+                    % {"hospital": patient.hospital},
                 )
                 return redirect("home")
             form.add_error(
@@ -49,7 +49,7 @@ def claim_record(request: HttpRequest) -> HttpResponseBase:
                     "both; if they are right, ask the hospital whether it has your e-mail address."
                 ),
             )
-    records = user.patient_records.select_related("hospital")
+    records = user.patient_records.filter(hospital__isnull=False).select_related("hospital")
     return render(
         request,
         "studies/claim_record.html",
@@ -84,7 +84,7 @@ def claim_invitation(request: HttpRequest, token: str) -> HttpResponseBase:
                 messages.success(
                     request,
                     _("This is your record at %(hospital)s. Reports that the hospital releases now reach you here.")
-                    % {"hospital": patient.hospital.name},
+                    % {"hospital": patient.hospital},
                 )
                 return redirect("home")
             form.add_error(

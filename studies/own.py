@@ -1,0 +1,114 @@
+"""What patients upload by themselves: consent first, one slice, nobody else sees it; and deleting it again."""
+
+import datetime
+import uuid
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from studies.consent import wording_sha256
+from studies.errors import OwnStudyError, QuotaError
+from studies.intake import Upload, files_follow_the_transaction, prepare_slices, store_slice
+from studies.models import Analysis, Consent, Handover, Patient, Study
+from studies.removal import delete_rows, files_of, remove_files, rows_below
+
+
+def submit_own_slice(
+    patient: User,
+    *,
+    birth_date: datetime.date,
+    study_date: datetime.date,
+    upload: Upload,
+    consent_version: str,
+    question: str = "",
+    study_id: uuid.UUID | None = None,
+) -> Study:
+    """Store one slice that a patient uploaded, with the consent, and queue its analysis. No doctor gets a grant.
+
+    One transaction of its own, as in ``studies.intake.submit_study``. The checks of the file are those of doctors.
+
+    Raises ``IntakeError`` with a sentence for a refused file, ``QuotaError`` where the person has uploaded enough for
+    now, ``KeyError`` for a wording of the consent that never was.
+    """
+    sha256 = wording_sha256(consent_version)
+    check_quota(patient)
+    slices = prepare_slices([upload])
+    with files_follow_the_transaction() as stored, transaction.atomic(durable=True):
+        # Two uploads at once: the second waits here, and is counted after the first.
+        User.objects.select_for_update(no_key=True).get(pk=patient.pk)
+        check_quota(patient)
+        record = _own_record(patient, birth_date=birth_date)
+        study = Study.objects.create(
+            id=study_id or uuid.uuid4(),
+            patient=record,
+            study_date=study_date,
+            clinical_question=question,
+            created_by=patient,
+        )
+        Consent.objects.create(user=patient, study_id=study.id, version=consent_version, wording_sha256=sha256)
+        store_slice(study, doctor=patient, number=1, prepared=slices[0], stored=stored)
+    return study
+
+
+def check_quota(patient: User) -> None:
+    """Raise ``QuotaError`` with a sentence where this person may not upload (now)."""
+    if not settings.OWN_UPLOADS_PER_MONTH:
+        raise QuotaError(_("This portal takes no uploads from patients. Please ask your hospital."))
+    if (until := Consent.objects.next_upload_at(patient)) is not None:
+        raise QuotaError(
+            _(
+                "You have uploaded %(count)d slices within 30 days, which is what this portal takes from one person. "
+                "You can upload the next one from %(date)s on."
+            )
+            % {
+                "count": settings.OWN_UPLOADS_PER_MONTH,
+                "date": date_format(timezone.localtime(until), "j F Y, H:i"),
+            }
+        )
+
+
+def delete_own_study(study: Study, *, by: User) -> None:
+    """Delete an upload with everything that came of it, files included; the consent stays and says when it ended.
+
+    Raises ``PermissionDenied`` for somebody else's, ``OwnStudyError`` while it is being analysed, while a hospital is
+    asked to take it, and once a hospital has it: what a hospital has, the hospital erases.
+    """
+    with transaction.atomic():
+        locked = Study.objects.select_for_update(of=("self",)).select_related("patient").get(pk=study.pk)
+        if locked.created_by_id != by.pk:
+            raise PermissionDenied("Only whoever uploaded it can delete it.")
+        if not locked.is_own:
+            raise OwnStudyError(_("A hospital has taken this over. Please ask the hospital to erase it."))
+        if locked.handovers.filter(state=Handover.State.REQUESTED).exists():
+            raise OwnStudyError(_("A hospital is asked to take this over. Please withdraw the request first."))
+        if locked.state == Analysis.State.RUNNING:
+            raise OwnStudyError(_("It is being analysed at this moment. Please try again in a minute."))
+        below = list(rows_below(locked))
+        names = sorted({name for row in below for name in files_of(row)})
+        delete_rows(below)
+        Consent.objects.filter(study_id=study.pk).update(withdrawn_at=timezone.now())
+        transaction.on_commit(lambda: remove_files(names), robust=True)
+
+
+def _own_record(patient: User, *, birth_date: datetime.date) -> Patient:
+    """Return the person's record of their own; the date of birth is the one that was given last."""
+    record, is_new = Patient.objects.get_or_create(
+        user=patient,
+        hospital=None,
+        defaults={
+            "birth_date": birth_date,
+            "given_name": patient.given_name,
+            "family_name": patient.family_name,
+            "email": patient.email,
+            "created_by": patient,
+        },
+    )
+    if not is_new and record.birth_date != birth_date:
+        record.birth_date = birth_date
+        record.save(update_fields=["birth_date"])
+    return record
