@@ -369,6 +369,7 @@ def collect_content(report: "Report", *, reader: Any = None, signature: Signatur
     study = report.study
     patient = study.patient
     hospital = patient.hospital
+    assert hospital is not None  # noqa: S101 - narrows the type: doctors report on studies of their hospital only
     slices = collect_slices(study, is_final=signature is not None)
     versions = sorted({slice_.analysis.model_version for slice_ in slices if slice_.analysis is not None})
     return ReportContent(
