@@ -1,9 +1,9 @@
 // The list of what was measured, beside the picture: for those who do not see the lines, and to take lines away again.
 import { eventTarget } from "@cornerstonejs/core";
-import { annotation, Enums, LengthTool, PlanarFreehandROITool } from "@cornerstonejs/tools";
+import { annotation, Enums, LengthTool, PlanarFreehandROITool, utilities } from "@cornerstonejs/tools";
 import { imageIdOf } from "./pictures.js";
 
-const { Events } = Enums;
+const { ChangeTypes, Events } = Enums;
 const NAMES = { [LengthTool.toolName]: "length", [PlanarFreehandROITool.toolName]: "area" };
 
 /** Keep the list in step with the lines on the picture. */
@@ -20,6 +20,13 @@ export class Measurements {
     for (const event of [Events.ANNOTATION_COMPLETED, Events.ANNOTATION_MODIFIED, Events.ANNOTATION_REMOVED]) {
       eventTarget.addEventListener(event, () => this.#soon());
     }
+    // A value is worked out at most every tenth of a second, the last one after the line has been let go: the text at
+    // the line would go on showing the one before.
+    eventTarget.addEventListener(Events.ANNOTATION_MODIFIED, ({ detail }) => {
+      if (detail.changeType === ChangeTypes.StatsUpdated) {
+        utilities.triggerAnnotationRenderForViewportIds([viewer.viewport.id]);
+      }
+    });
   }
 
   // Values are worked out while the picture is drawn, so the list follows the drawing.

@@ -18,7 +18,7 @@ export function listenForShortcuts(stage, actions, toggle) {
       localStorage.setItem(STORED, "1");
     }
   });
-  document.addEventListener("keydown", (event) => {
+  const listen = (event) => {
     const isTyping = event.target.closest(FIELDS) || document.querySelector("dialog[open]");
     if (isTyping || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) {
       return;
@@ -35,5 +35,7 @@ export function listenForShortcuts(stage, actions, toggle) {
     }
     event.preventDefault();
     actions[key]();
-  });
+  };
+  // On the way down: the picture's own listeners (viewer.js) let no key through.
+  document.addEventListener("keydown", listen, { capture: true });
 }

@@ -107,6 +107,9 @@ export class Viewer {
       queueMicrotask(() => this.range && this.#setRange(this.range));
     });
     this.element.addEventListener("contextmenu", (event) => event.preventDefault());
+    // Cornerstone cancels every key that is pressed in the picture, Tab included, and uses none of them here: nobody
+    // could leave the picture by keyboard.
+    this.element.addEventListener("keydown", (event) => event.stopImmediatePropagation(), { capture: true });
     // With one slice there is nothing to scroll through: the wheel then scrolls the page.
     this.element.parentElement.addEventListener(
       "wheel",
