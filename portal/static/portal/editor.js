@@ -68,6 +68,10 @@ class Editor {
     }
     this.restore();
     this.listen();
+    if (this.stored && this.isDirty && !this.running) {
+      // Typed before this script had arrived.
+      this.typed();
+    }
     setInterval(() => this.ask(), ASK_MS);
   }
 
@@ -139,6 +143,14 @@ class Editor {
   saveIn(milliseconds) {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.save(), milliseconds);
+  }
+
+  left() {
+    // Not after a failure: the field is left by pressing "Log in again" or "Try again now", and these would move away
+    // between press and release if the text above them changed.
+    if (this.isDirty && this.part("save-state").dataset.saveState !== "failed") {
+      this.save();
+    }
   }
 
   async save() {
@@ -274,7 +286,7 @@ class Editor {
       this.save();
     } else {
       keep.remove(this.key);
-      this.show("saved", "");
+      this.show("saved", this.words.theirs);
     }
   }
 
@@ -315,7 +327,7 @@ class Editor {
   // ---- events ----------------------------------------------------------------------------------------------------
   listen() {
     this.form.addEventListener("input", (event) => FIELDS.includes(event.target.name) && this.typed());
-    this.form.addEventListener("focusout", (event) => FIELDS.includes(event.target.name) && this.isDirty && this.save());
+    this.form.addEventListener("focusout", (event) => FIELDS.includes(event.target.name) && this.left());
     this.part("retry").addEventListener("click", () => this.save());
     this.part("discard").addEventListener("click", () => {
       keep.remove(this.key);
@@ -329,7 +341,8 @@ class Editor {
       }
     });
     window.addEventListener("pagehide", () => this.leave());
-    document.addEventListener("visibilitychange", () => document.hidden && this.isDirty && this.save());
+    // On going: before somebody closes the tab. On coming back: perhaps from logging in in another one.
+    document.addEventListener("visibilitychange", () => this.isDirty && this.save());
     this.form.addEventListener("submit", (event) => this.submitted(event));
     document.addEventListener("submit", (event) => this.loggingOut(event), { capture: true });
   }
@@ -383,7 +396,13 @@ class Editor {
 
   async loggingOut(event) {
     const form = event.target;
-    if (new URL(form.action).pathname !== document.body.dataset.logoutPath || !this.isDirty || this.mayLogOut) {
+    if (new URL(form.action).pathname !== document.body.dataset.logoutPath || !this.isDirty) {
+      return;
+    }
+    if (this.mayLogOut) {
+      // Said twice: the text is lost, in this browser too, whose next user may be somebody else.
+      this.isLeaving = true;
+      keep.remove(this.key);
       return;
     }
     event.preventDefault();
