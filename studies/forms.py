@@ -233,6 +233,12 @@ class WhoseForm(forms.Form):
         return found[: self.MATCHES_SHOWN + 1]
 
     @property
+    def has_no_match(self) -> bool:
+        """Whether something is searched and nobody found; a patient who is chosen already does not count as found."""
+        chosen = str(self["patient"].value() or "")
+        return bool(self["find"].value()) and all(str(patient.pk) == chosen for patient in self.matches)
+
+    @property
     def has_more_matches(self) -> bool:
         """Whether the search finds more patients than are on offer."""
         return len(self.matches) > self.MATCHES_SHOWN
