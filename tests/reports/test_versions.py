@@ -193,7 +193,6 @@ def test_claiming_the_record_grants_every_released_version(doctor):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.xfail(reason="Fails now and then on a busy machine: to be looked into.", strict=False)
 def test_two_doctors_in_two_threads_open_one_amendment(released, doctor):
     colleague = DoctorFactory(hospital=doctor.hospital)
     refused, start = [], threading.Barrier(2)
