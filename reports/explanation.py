@@ -4,7 +4,6 @@ Made from the frozen content alone. Rules of this text: short sentences; no prob
 and how often the software errs; nothing that the doctor did not sign is told as a fact about the patient.
 """
 
-import re
 from dataclasses import dataclass
 
 from django.utils.formats import date_format
@@ -12,26 +11,59 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from reports.content import AnalysisPart, FindingPart, ReportContent, SlicePart, class_label
+from reports.glossary import Entry, entries_in
 from studies.model_card import Figure, ModelPart
 
 
 @dataclass(frozen=True, kw_only=True)
-class Term:
-    """A word of the report and what it means."""
+class Dot:
+    """One of a hundred pictures in a drawing; ``kind`` is counted, possible (within the interval) or other."""
 
-    word: str
-    meaning: str
+    x: int
+    y: int
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """How often something happened in a test, as so many of 100, to be drawn as a hundred dots.
+
+    ``low`` and ``high`` are the ends of the 95 % interval, None where it is not known; all lie in 0..100.
+    """
+
+    title: str
+    count: int
+    low: int | None
+    high: int | None
+    possible_label: str
+
+    DOTS_A_ROW = 20
+    STEP = 12
+
+    @property
+    def dots(self) -> tuple[Dot, ...]:
+        """A hundred dots, the counted ones first, then those that the interval leaves open."""
+        upper = self.count if self.high is None else max(self.count, self.high)
+        kinds = ["counted"] * self.count + ["possible"] * (upper - self.count) + ["other"] * (100 - upper)
+        half = self.STEP // 2
+        return tuple(
+            Dot(x=half + self.STEP * (n % self.DOTS_A_ROW), y=half + self.STEP * (n // self.DOTS_A_ROW), kind=kind)
+            for n, kind in enumerate(kinds)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """The parts of the page, each a few paragraphs; ``terms`` are the difficult words that occur in this report."""
+    """The parts of the page, each a few paragraphs; ``terms`` are the difficult words that occur in this report,
+    ``rates`` the figures of ``certainty`` that can be drawn.
+    """
 
     looked_at: tuple[str, ...]
     found: tuple[str, ...]
     certainty: tuple[str, ...]
     next_steps: tuple[str, ...]
-    terms: tuple[Term, ...]
+    terms: tuple[Entry, ...]
+    rates: tuple[Rate, ...] = ()
 
 
 def explain(content: ReportContent) -> Explanation:
@@ -42,6 +74,7 @@ def explain(content: ReportContent) -> Explanation:
         certainty=_certainty(content),
         next_steps=_next_steps(content),
         terms=_terms(content),
+        rates=tuple(rate for model in content.models for rate in _rates(model)),
     )
 
 
@@ -199,6 +232,28 @@ def _track_record(model: ModelPart) -> list[str]:
     return sentences
 
 
+def _rates(model: ModelPart) -> list[Rate]:
+    shares = (
+        (model.accuracy, _("Of 100 test pictures it named the wrong kind in")),
+        (model.lesion_sensitivity, _("Of 100 tumours on test pictures it missed")),
+    )
+    return [
+        Rate(
+            title=title,
+            count=_in_hundred(1 - figure.value),
+            low=_in_hundred(1 - figure.high) if figure.high is not None else None,
+            high=_in_hundred(1 - figure.low) if figure.low is not None else None,
+            possible_label=_("with other pictures it might have been these too"),
+        )
+        for figure, title in shares
+        if figure is not None
+    ]
+
+
+def _in_hundred(share: float) -> int:
+    return min(100, max(0, round(share * 100)))
+
+
 def _missed(sensitivity: Figure) -> str:
     missed = min(99, max(1, round((1 - sensitivity.value) * 100)))
     text = _("Of 100 tumours on test pictures it missed about %(missed)d.") % {"missed": missed}
@@ -254,53 +309,6 @@ def _emergency() -> str:
     )
 
 
-def _terms(content: ReportContent) -> tuple[Term, ...]:
+def _terms(content: ReportContent) -> tuple[Entry, ...]:
     names = " ".join(class_label(name) for name in content.class_names)
-    text = " ".join((content.findings_text, content.impression, content.study.clinical_question, names)).casefold()
-    terms = (
-        (
-            r"\bct\b",
-            _("CT"),
-            _("A scanner that takes X-ray pictures from all sides and computes cross-sections of the body."),
-        ),
-        (r"\baxial", _("axial slice"), _("A cross-section through the body, seen from the feet.")),
-        (r"\bnodul", _("nodule"), _("A small round spot. Most nodules in the lung are harmless.")),
-        (r"\blesion", _("lesion"), _("Any place that looks different from healthy tissue; it does not say why.")),
-        (r"\bregion", _("region"), _("A place that the computer drew a line around.")),
-        (r"\bmalignan", _("malignant"), _("Cancerous: able to grow into its surroundings or to spread.")),
-        (r"\bbenign", _("benign"), _("Not cancerous.")),
-        (
-            r"\badenocarcinoma",
-            _("adenocarcinoma"),
-            _("The most frequent kind of lung cancer; it starts in cells that make mucus."),
-        ),
-        (
-            r"\bsquamous",
-            _("squamous cell carcinoma"),
-            _("A kind of lung cancer that starts in the lining of the airways."),
-        ),
-        (
-            r"\blarge cell",
-            _("large cell carcinoma"),
-            _("A rarer kind of lung cancer, named after how its cells look under the microscope."),
-        ),
-        (
-            r"\bhistolog",
-            _("histology"),
-            _("Looking at a tissue sample under the microscope; this settles what something is."),
-        ),
-        (r"\bbiops", _("biopsy"), _("Taking a small sample of tissue, mostly with a needle.")),
-        (r"\bmetasta", _("metastasis"), _("A place to which a cancer has spread.")),
-        (r"\beffusion", _("effusion"), _("Fluid where there should be none, for example around the lung.")),
-        (
-            r"\bclinical correlation",
-            _("clinical correlation"),
-            _("Comparing the picture with your complaints and other tests."),
-        ),
-        (
-            r"\bfollow-up|\bfollow up",
-            _("follow-up"),
-            _("Looking again after some time to see whether something has changed."),
-        ),
-    )
-    return tuple(Term(word=word, meaning=meaning) for pattern, word, meaning in terms if re.search(pattern, text))
+    return entries_in(" ".join((content.findings_text, content.impression, content.study.clinical_question, names)))

@@ -70,7 +70,7 @@ def release_report(report: Report, *, by: User, link: str) -> Release:
         report.release(by=by)
         has_reader = grant_release(report)
     reader = report.study.patient.user
-    is_notified = has_reader and reader is not None and _notify(reader, link=link)
+    is_notified = has_reader and reader is not None and _notify(reader, link=link, is_replaced=report.is_amendment)
     return Release(has_reader=has_reader, is_notified=is_notified)
 
 
@@ -97,11 +97,12 @@ def sign_addendum(report: Report, *, by: User, text: str, link: str) -> Addendum
     return addendum
 
 
-def _notify(reader: User, *, link: str) -> bool:
-    context = {"reader": reader, "link": link}
+def _notify(reader: User, *, link: str, is_replaced: bool = False) -> bool:
+    context = {"reader": reader, "link": link, "is_replaced": is_replaced}
+    waiting, replaced = _("A document is waiting for you"), _("A document in your account was replaced")
     try:
         send_mail(
-            subject=_("A document is waiting for you"),
+            subject=replaced if is_replaced else waiting,
             message=render_to_string("reports/release_email.txt", context),
             from_email=settings.DEFAULT_FROM_EMAIL,
             recipient_list=[reader.email],

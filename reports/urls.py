@@ -17,6 +17,7 @@ urlpatterns = [
     path("shared/<uuid:link_id>/report.pdf", shared.shared_pdf, name="shared_pdf"),
     path("shared/<uuid:link_id>/slices/<int:number>.png", shared.shared_slice, name="shared_slice"),
     path("shared/<uuid:link_id>/overlays/<int:number>.png", shared.shared_overlay, name="shared_overlay"),
+    path("words/", lists.glossary, name="glossary"),
     path("automatic/<uuid:study_id>/", automatic.automatic_report, name="automatic_report"),
     path("automatic/<uuid:study_id>/report.pdf", automatic.automatic_pdf, name="automatic_pdf"),
     path("automatic/<uuid:study_id>/overlay.png", automatic.automatic_overlay, name="automatic_overlay"),

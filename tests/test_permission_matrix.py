@@ -493,6 +493,7 @@ TABLE = [
         state="empty",
         answers=nobody_but(OF_THE_HOSPITAL, 400),
     ),
+    Question(name="reports:glossary", answers=logged_in(200)),
     Question(name="reports:automatic_report", target=own, answers=OWNER),
     Question(name="reports:automatic_pdf", target=own, answers=OWNER),
     Question(name="reports:automatic_overlay", target=own, answers=OWNER),

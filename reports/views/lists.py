@@ -10,9 +10,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from accounts.models import AccessEvent
+from accounts.models import AccessEvent, User
 from reports.comparison import plots_of
 from reports.explanation import explain
+from reports.glossary import ENTRIES, drawn_entries
 from reports.models import BulkJob, Report
 from reports.views.common import PAGE_SIZE, visible_report
 from studies.access import current_user, doctors_only, patients_only
@@ -57,7 +58,26 @@ def my_reports(request: HttpRequest) -> HttpResponse:
     user = current_user(request)
     reports = Report.objects.visible_to(user).select_related("signed_by").order_by("-released_at", "id")
     page = Paginator(reports, PAGE_SIZE).get_page(request.GET.get("page"))
-    return render(request, "reports/my_reports.html", {"page": page})
+    return render(request, "reports/my_reports.html", {"page": page, "amended": unread_amendments(user)})
+
+
+@require_GET
+def glossary(request: HttpRequest) -> HttpResponse:
+    """Explain the words of reports, with drawings."""
+    return render(request, "reports/glossary.html", {"drawings": drawn_entries(), "entries": ENTRIES})
+
+
+def unread_amendments(user: User) -> list[Report]:
+    """Return the amended reports that this patient has neither opened nor downloaded yet, newest first."""
+    amended = list(Report.objects.visible_to(user).filter(version__gt=1).order_by("-released_at", "id"))
+    opened = AccessEvent.objects.filter(
+        actor=user,
+        target_type=Report._meta.label_lower,
+        target_id__in=[report.pk for report in amended],
+        action__in=(AccessEvent.Action.VIEWED, AccessEvent.Action.DOWNLOADED),
+    )
+    known = set(opened.values_list("target_id", flat=True))
+    return [report for report in amended if report.pk not in known]
 
 
 @never_cache

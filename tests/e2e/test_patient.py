@@ -139,6 +139,9 @@ def test_alone_uploads_reads_hands_over_and_gets_a_doctor_s_report(
     expect(page.get_by_text(impression).first).to_be_visible()
     expect(page.get_by_text(MARK)).to_have_count(0)
     look_at(page)
+    page.get_by_role("link", name="All words, with drawings").click()
+    expect(page.get_by_role("img", name=re.compile("needle"))).to_be_visible()
+    look_at(page)
 
 
 def test_without_javascript_the_upload_is_analysed_and_deleted(browser: Browser, demo: Demo, slice_file: Path) -> None:

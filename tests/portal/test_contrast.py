@@ -79,3 +79,22 @@ def test_colours_can_be_told_apart(scheme: str, pairs: list[tuple[str, str]], at
 def test_only_tokens_carry_colours() -> None:
     rules = re.sub(r"@media print \{.*?\n\}", "", CSS.split("/* ---------- ground", 1)[1], flags=re.DOTALL)
     assert re.findall(r"#[0-9a-fA-F]{3,8}\b(?=[^{}]*;)", rules) == []
+
+
+@pytest.mark.parametrize("name", ["portal.css", "reading.css", "admin.css"])
+def test_every_rule_ends_before_the_next_one_begins(name: str) -> None:
+    # A brace that is lost makes all that follows a part of one rule, and no browser says so.
+    text = (Path(settings.BASE_DIR) / "portal/static/portal" / name).read_text()
+    depth, opened = 0, []
+    for number, line in enumerate(re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL).splitlines(), start=1):
+        is_at_rule = line.lstrip().startswith("@")
+        if "{" in line and depth and not is_at_rule and opened[-1] != "@":
+            pytest.fail(f"{name}: a rule opens inside another one: {line.strip()!r} (line {number} without comments)")
+        for character in line:
+            if character == "{":
+                depth += 1
+                opened.append("@" if is_at_rule else "rule")
+            elif character == "}":
+                depth -= 1
+                opened.pop()
+    assert depth == 0
