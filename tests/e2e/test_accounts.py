@@ -93,9 +93,6 @@ def log_out(page: Page) -> None:
     page.wait_for_url(re.compile("/login/"))
 
 
-@pytest.mark.xfail(
-    reason="Has not been seen to pass yet: to be looked into before its issue is resolved.", strict=False
-)
 def test_a_doctor_sets_up_an_app_and_logs_in_with_its_code_and_with_a_recovery_code(
     browser: Browser, site: str
 ) -> None:
