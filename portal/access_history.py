@@ -15,6 +15,7 @@ from django.db.models import Count, Max, Min
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import render
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -113,6 +114,25 @@ def history_of(user: User, *, page: str | None) -> "Page[Entry]":
     ]
     shown.object_list = entries  # type: ignore[assignment] # words instead of rows
     return shown  # type: ignore[return-value]
+
+
+def accesses_of(user: User) -> list[dict[str, Any]]:
+    """Return all of ``history_of`` as plain values, for the archive of the person's own data."""
+    first = history_of(user, page="1")
+    pages = [first, *(history_of(user, page=str(number)) for number in range(2, first.paginator.num_pages + 1))]
+    return [
+        {
+            "who": entry.who,
+            "deed": entry.deed,
+            "thing": entry.thing,
+            "first_at": timezone.localtime(entry.first_at).isoformat(),
+            "last_at": timezone.localtime(entry.last_at).isoformat(),
+            "count": entry.count,
+            "reason": entry.reason,
+        }
+        for page in pages
+        for entry in page.object_list
+    ]
 
 
 def _who(person: User | None, *, hospital: Hospital | None, reader: User, signers: set[Any]) -> str:

@@ -68,6 +68,7 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
                 ("studies:own_create", "studies:own_study", "studies:own_handover", "reports:automatic_report"),
             ),
             (_("Claim my record"), "studies:claim_record", ()),
+            (_("My data"), "reports:my_data", ()),
             (_("Who has looked"), "access_history", ()),
         ]
     elif user.is_administrator and user.is_staff:

@@ -16,6 +16,7 @@ from reports.drafting import draft_report
 from reports.errors import NothingToReportError, PdfError, ReportExistsError
 from reports.models import BulkJob, BulkLine, Report
 from reports.models.bulk import archive_path
+from reports.my_data import write_my_data
 from studies.models import Study
 
 # After so long other work of the queue may pass: a slice that waits for its analysis, another doctor's job.
@@ -36,9 +37,12 @@ def take_turn(job: BulkJob, *, turn_s: float = TURN_S) -> bool:
             job.hand_back()
             return False
         job.renew()
-        _work_off(line, kind=job.kind, doctor=job.requested_by)
+        if job.kind == BulkJob.Kind.MY_DATA:
+            _choose_own_report(line, patient=job.requested_by)
+        else:
+            _work_off(line, kind=job.kind, doctor=job.requested_by)
     job.renew()
-    job.finish(archive=_store_archive(job) if job.kind == BulkJob.Kind.PDF else "")
+    job.finish(archive=_store_archive(job) if job.kind != BulkJob.Kind.DRAFT else "")
     return True
 
 
@@ -79,11 +83,27 @@ def _choose_pdf(line: BulkLine) -> None:
     line.finish(report)
 
 
+def _choose_own_report(line: BulkLine, *, patient: User) -> None:
+    report = Report.objects.visible_to(patient).filter(study=line.study_id).first()
+    if report is None:
+        line.skip(_("This report is no longer released to you."))
+    else:
+        line.finish(report)
+
+
 def _store_archive(job: BulkJob) -> str:
-    """Write the PDFs of the lines that are done into one ZIP in the private store; return its name, or nothing."""
+    """Write the ZIP of a job into the private store; return its name, or nothing for one without content."""
     lines = job.lines.filter(state=BulkLine.State.DONE).select_related("report__study__patient").order_by("number")
     with tempfile.TemporaryFile() as target:
         count = 0
+        if job.kind == BulkJob.Kind.MY_DATA:
+            reports = [line.report for line in lines if line.report is not None]
+            with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+                write_my_data(archive, user=job.requested_by, reports=reports, keep_alive=job.renew)
+            target.seek(0)
+            own: str = job.archive.storage.save(archive_path(job, "archive.zip"), File(target))
+            logger.info("Bulk job %s: somebody's own data with %d reports.", job.id, len(reports))
+            return own
         # PDFs are compressed already.
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
             for line in lines:

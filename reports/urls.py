@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from reports.views import automatic, bulk, drafts, files, lists, shared, sharing, signing
+from reports.views import automatic, bulk, drafts, files, lists, my_data, shared, sharing, signing
 
 app_name = "reports"
 urlpatterns = [
@@ -17,6 +17,8 @@ urlpatterns = [
     path("shared/<uuid:link_id>/report.pdf", shared.shared_pdf, name="shared_pdf"),
     path("shared/<uuid:link_id>/slices/<int:number>.png", shared.shared_slice, name="shared_slice"),
     path("shared/<uuid:link_id>/overlays/<int:number>.png", shared.shared_overlay, name="shared_overlay"),
+    path("mine/data/", my_data.my_data, name="my_data"),
+    path("mine/data/<uuid:job_id>/my-data.zip", my_data.my_data_archive, name="my_data_archive"),
     path("words/", lists.glossary, name="glossary"),
     path("automatic/<uuid:study_id>/", automatic.automatic_report, name="automatic_report"),
     path("automatic/<uuid:study_id>/report.pdf", automatic.automatic_pdf, name="automatic_pdf"),

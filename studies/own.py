@@ -2,12 +2,14 @@
 
 import datetime
 import uuid
+from functools import partial
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from accounts.models import User
@@ -93,6 +95,8 @@ def delete_own_study(study: Study, *, by: User) -> None:
         delete_rows(below)
         Consent.objects.filter(study_id=study.pk).update(withdrawn_at=timezone.now())
         transaction.on_commit(lambda: remove_files(names), robust=True)
+        for path in settings.AFTER_ERASURE:
+            transaction.on_commit(partial(import_string(path), by), robust=True)
 
 
 def _own_record(patient: User, *, birth_date: datetime.date) -> Patient:

@@ -96,6 +96,7 @@ class World:
     batch: Import
     group: ImportGroup
     own: Study
+    data: BulkJob
     asked: Handover
     event: AccessEvent
     line: ImportFile
@@ -180,6 +181,7 @@ def world(db: None) -> World:
         batch=batch,
         group=group,
         own=OwnStudyFactory(created_by=people["patient"], is_done=True),
+        data=BulkJob.objects.start(kind="my_data", studies=[], by=people["patient"]),
         asked=Handover.request(OwnStudyFactory(created_by=people["patient"]), hospital=hospital, by=people["patient"]),
         line=ImportFile.objects.create(
             batch=Import.objects.create(hospital=hospital, created_by=doctor, study_date=shown.study_date),
@@ -194,6 +196,7 @@ def world(db: None) -> World:
     )
     AnalysisFactory(image=ImageFactory(study=unreported), is_done=True)
     automatic_report_of(made.own)
+    run_bulk_job(str(made.data.pk))
     # A job with the archive of one released report.
     BulkLine.objects.create(job=made.job, study=made.released.study, number=1)
     run_bulk_job(str(made.job.pk))
@@ -493,6 +496,26 @@ TABLE = [
         state="empty",
         answers=nobody_but(OF_THE_HOSPITAL, 400),
     ),
+    Question(name="reports:my_data", answers=nobody_but(PATIENTS, 200)),
+    Question(
+        name="reports:my_data_archive",
+        target=lambda world: {"job_id": world.data.pk},
+        answers=nobody_but(("patient",), 200),
+    ),
+    Question(
+        name="reports:my_data_archive",
+        target=lambda world: {"job_id": world.job.pk},
+        state="a doctor's archive",
+        answers=NOWHERE,
+    ),
+    Question(
+        name="reports:bulk_archive",
+        target=lambda world: {"job_id": world.data.pk},
+        state="a patient's data",
+        answers=NOWHERE,
+    ),
+    # Last, because it deletes the archive from the disk.
+    Question(name="reports:my_data", method="post", answers=nobody_but(PATIENTS, 302)),
     Question(name="reports:glossary", answers=logged_in(200)),
     Question(name="reports:automatic_report", target=own, answers=OWNER),
     Question(name="reports:automatic_pdf", target=own, answers=OWNER),

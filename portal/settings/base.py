@@ -217,6 +217,11 @@ AFTER_RECORD_CLAIM = ["reports.permissions.grant_released_reports"]
 # For how many days at most a patient's link shows a report to somebody else.
 SHARE_MAX_DAYS = env.int("IRA_SHARE_MAX_DAYS", default=30)
 
+# Called with a patient's log-in when something of theirs was erased: copies elsewhere go as well.
+AFTER_ERASURE = ["reports.my_data.remove_archives_of"]
+# Called with a patient's log-in; what they return stands in the archive of the person's own data.
+ACCESSES_OF_A_PATIENT = ["portal.access_history.accesses_of"]
+
 # How long studies are kept (0: for ever), and until which age those of children are.
 RETENTION_YEARS = env.int("IRA_RETENTION_YEARS", default=0)
 RETENTION_MINIMUM_AGE_YEARS = env.int("IRA_RETENTION_MINIMUM_AGE_YEARS", default=28)
@@ -268,6 +273,7 @@ SESSION_PASSIVE_VIEWS = [
     "studies:study_rows",
     "studies:own_study_status",
     "reports:bulk_job",
+    "reports:my_data",
     "studies:import_status",
 ]
 SESSION_COOKIE_AGE = SESSION_ABSOLUTE_HOURS * 60 * 60

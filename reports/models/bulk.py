@@ -1,4 +1,4 @@
-"""Work on many studies at once: having their drafts written, or their PDFs put into one archive."""
+"""Work on many studies at once: drafts, PDFs in one archive, and all data of one patient for that patient."""
 
 import hashlib
 import uuid
@@ -32,10 +32,12 @@ class BulkJobQuerySet(models.QuerySet["BulkJob"]):
     """Bulk jobs: whose they are, what may be claimed, what got stuck."""
 
     def visible_to(self, user: Any) -> "BulkJobQuerySet":
-        """Return the doctor's own jobs; nobody sees another's."""
-        if not getattr(user, "is_approved_doctor", False):
-            return self.none()
-        return self.filter(requested_by=user)
+        """Return a doctor's own jobs, or a patient's archives of their own data; nobody sees another's."""
+        if getattr(user, "is_approved_doctor", False):
+            return self.filter(requested_by=user).exclude(kind=BulkJob.Kind.MY_DATA)
+        if getattr(user, "is_patient", False):
+            return self.filter(requested_by=user, kind=BulkJob.Kind.MY_DATA)
+        return self.none()
 
     def start(self, *, kind: str, studies: Sequence[Study], by: Any) -> "BulkJob":
         """Store a job with one line a study, in the order given, and return it.
@@ -85,15 +87,19 @@ class BulkJobQuerySet(models.QuerySet["BulkJob"]):
 
     def remove_expired_archives(self) -> int:
         """Delete the archives whose time is over; return how many. The jobs and their lines stay."""
-        expired = list(self.filter(expires_at__lt=timezone.now()).exclude(archive=""))
-        for job in expired:
+        return self.filter(expires_at__lt=timezone.now()).remove_archives()
+
+    def remove_archives(self) -> int:
+        """Delete the archives of these jobs before their time; return how many."""
+        kept = list(self.exclude(archive=""))
+        for job in kept:
             job.archive.storage.delete(str(job.archive.name))
-            self.filter(id=job.id).update(archive="")
-        return len(expired)
+            BulkJob.objects.filter(id=job.id).update(archive="")
+        return len(kept)
 
 
 class BulkJob(models.Model):
-    """One request of one doctor about many studies; each study has a line that says what became of it.
+    """One request of one person about many studies; each study has a line that says what became of it.
 
     ::
 
@@ -111,6 +117,7 @@ class BulkJob(models.Model):
 
         DRAFT = "draft", _("write drafts")
         PDF = "pdf", _("PDFs in one archive")
+        MY_DATA = "my_data", _("all my data")
 
     class State(models.TextChoices):
         """Where the job stands."""
