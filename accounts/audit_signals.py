@@ -1,8 +1,13 @@
-"""Log-ins, wrong passwords and log-outs on record. What was typed is not: it may be a password in the wrong field."""
+"""Log-ins, wrong passwords and codes, and log-outs on record.
+
+What was typed is not: it may be a password in the wrong field.
+"""
 
 from typing import Any
 
 from allauth.account import signals as allauth_signals
+from allauth.mfa import signals as mfa_signals
+from allauth.mfa.models import Authenticator
 from django.contrib.auth import signals as auth_signals
 from django.http import HttpRequest
 
@@ -15,6 +20,7 @@ def connect() -> None:
     allauth_signals.user_logged_in.connect(note_log_in, dispatch_uid="accounts.audit.log_in")
     auth_signals.user_logged_out.connect(note_log_out, dispatch_uid="accounts.audit.log_out")
     auth_signals.user_login_failed.connect(note_failure, dispatch_uid="accounts.audit.failure")
+    mfa_signals.authentication_failed.connect(note_wrong_code, dispatch_uid="accounts.audit.wrong_code")
 
 
 def note_log_in(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
@@ -36,3 +42,17 @@ def note_failure(sender: Any, credentials: dict[str, Any], request: HttpRequest 
     user = User.objects.filter(email__iexact=email).first() if email else None
     address = client_address(request) if request is not None else None
     AccessEvent.note_of(action=AccessEvent.Action.LOGIN_FAILED, target=user, actor=None, address=address)
+
+
+def note_wrong_code(sender: Any, request: HttpRequest, user: User, authenticator: Authenticator, **kwargs: Any) -> None:
+    """Somebody who knows the password has failed at the second step: noted under the account, with the kind of step.
+
+    Nobody is named as the one who did it: whoever holds the password only may be anybody.
+    """
+    AccessEvent.note_of(
+        action=AccessEvent.Action.LOGIN_FAILED,
+        target=user,
+        actor=None,
+        address=client_address(request),
+        note=f"second step: {authenticator.type}",
+    )

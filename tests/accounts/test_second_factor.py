@@ -15,8 +15,9 @@ from django.core.checks import run_checks
 from django.test import Client
 from django.urls import reverse
 
+from accounts.audit import verify_chain
 from accounts.checks import check_second_factor
-from accounts.models import User
+from accounts.models import AccessEvent, User
 from accounts.second_factor import SecondFactorAdapter
 from tests.factories import AdministratorFactory, DoctorFactory, UserFactory
 
@@ -237,3 +238,33 @@ def test_the_deployment_check_refuses_a_portal_without_second_step(settings) -> 
     settings.MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = True
     assert [message.id for message in check_second_factor(None)] == ["accounts.E002", "accounts.E003"]
     assert "accounts.E002" in [message.id for message in run_checks(include_deployment_checks=True)]
+
+
+def wrong_codes() -> list[tuple[str, str, object, object]]:
+    events = AccessEvent.objects.filter(note__startswith="second step").order_by("sequence")
+    return [(event.action, event.note, event.actor, event.target_id) for event in events]
+
+
+def test_wrong_codes_at_log_in_are_on_record_under_the_account_and_nobody_is_named(client: Client) -> None:
+    user = with_app(DoctorFactory())
+    log_in(client, user)
+    right = code_of(SECRET)
+    wrong = "000000" if right != "000000" else "111111"
+    client.post(reverse("mfa_authenticate"), {"code": wrong}, REMOTE_ADDR="192.0.2.7")
+    assert wrong_codes() == [("login_failed", "second step: totp", None, user.pk)]
+    event = AccessEvent.objects.get(note__startswith="second step")
+    assert (event.address, event.hospital) == ("192.0.2.7", user.hospital)
+    assert wrong not in str(vars(event))
+    client.post(reverse("mfa_authenticate"), {"code": right})
+    assert len(wrong_codes()) == 1
+    assert verify_chain().problems == ()
+
+
+def test_wrong_codes_in_an_open_session_are_on_record_too(client: Client) -> None:
+    user = with_app(DoctorFactory())
+    RecoveryCodes.activate(user)
+    client.force_login(user)
+    address = client.get(reverse("studies:study_list")).url
+    cache.clear()
+    client.post(address, {"code": "nonsense"})
+    assert wrong_codes() == [("login_failed", "second step: totp", None, user.pk)]
