@@ -25,7 +25,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from accounts.invitations import send_approval, send_invitation, send_rejection, send_second_factor_removed
-from accounts.models import AccessEvent, Hospital, Role, User
+from accounts.models import AccessEvent, EmergencyAccess, Hospital, Role, User
 from accounts.roles import apply_role
 from accounts.second_factor import remove_second_factor
 
@@ -471,3 +471,15 @@ class AccessEventAdmin(admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: AccessEvent | None = None) -> bool:
         """Never."""
         return False
+
+
+@admin.register(EmergencyAccess)
+class EmergencyAccessAdmin(AccessEventAdmin):
+    """Records of the own hospital that doctors opened without a grant, with the reasons they gave."""
+
+    list_display = ("at", "actor", "note", "patient_id", "address")  # type: ignore[assignment] # other columns
+    list_filter = ("at",)  # type: ignore[assignment]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AccessEvent]:
+        """Return the emergencies among the events that this administrator may see."""
+        return super().get_queryset(request).filter(action=AccessEvent.Action.OPENED_IN_EMERGENCY)

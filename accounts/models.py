@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.audit import AccessEvent
 
-__all__ = ["AccessEvent", "Hospital", "KnownDevice", "Role", "User", "UserManager"]
+__all__ = ["AccessEvent", "EmergencyAccess", "Hospital", "KnownDevice", "Role", "User", "UserManager"]
 
 
 class Hospital(models.Model):
@@ -266,3 +266,13 @@ class KnownDevice(models.Model):
 
     def __str__(self) -> str:
         return f"known device {self.pk}"
+
+
+class EmergencyAccess(AccessEvent):
+    """The events of one kind, for the administration: a doctor has opened a record without a grant, giving a reason."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("emergency access")
+        verbose_name_plural = _("emergency accesses")
+        default_permissions = ("view",)

@@ -14,6 +14,7 @@ ADMINISTRATOR_PERMISSIONS = (
     "view_hospital",
     "change_hospital",
     "view_accessevent",
+    "view_emergencyaccess",
 )
 
 

@@ -54,7 +54,12 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
             (
                 _("Patients"),
                 "studies:patient_list",
-                ("studies:patient_detail", "studies:patient_edit", "studies:patient_create"),
+                (
+                    "studies:patient_detail",
+                    "studies:patient_edit",
+                    "studies:patient_create",
+                    "studies:emergency_access",
+                ),
             ),
             (_("Reports"), "reports:report_list", ("reports:report_detail", "reports:report_sign")),
         ]

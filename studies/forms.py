@@ -386,6 +386,39 @@ class ClaimForm(forms.Form):
     )
 
 
+class EmergencyForm(forms.Form):
+    """Which record is needed in an emergency, and why."""
+
+    use_required_attribute = False
+    SHORTEST_REASON = 20
+    record_number = forms.CharField(
+        label=_("Record number"),
+        max_length=40,
+        help_text=_("As on the wristband or the referral."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    birth_date = date_field(
+        label=_("The patient's date of birth"), missing=_("Please enter the patient's date of birth.")
+    )
+    reason = forms.CharField(
+        label=_("Why you need this record now"),
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "true"}),
+        help_text=_("The patient and the administrators of your hospital read this. Please write no medical details."),
+        error_messages={"required": _("Please say why you need this record now.")},
+    )
+
+    def clean_reason(self) -> str:
+        """Return the reason in one line; refuse one that says nothing."""
+        reason = " ".join(self.cleaned_data["reason"].split())
+        if len(reason) < self.SHORTEST_REASON or len(set(reason.lower())) < 8:
+            raise ValidationError(
+                _("Please give the reason in a sentence of at least %(count)d characters."),
+                params={"count": self.SHORTEST_REASON},
+            )
+        return reason
+
+
 class PatientFilterForm(forms.Form):
     """What to show in the list of patients; nonsense in the address is ignored, never an error."""
 

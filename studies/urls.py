@@ -2,7 +2,19 @@
 
 from django.urls import path
 
-from studies.views import claims, files, handovers, imports, own, patients, reading, reviews, studies, worklist
+from studies.views import (
+    claims,
+    emergency,
+    files,
+    handovers,
+    imports,
+    own,
+    patients,
+    reading,
+    reviews,
+    studies,
+    worklist,
+)
 
 app_name = "studies"
 urlpatterns = [
@@ -36,6 +48,7 @@ urlpatterns = [
     path("patients/<uuid:patient_id>/", patients.patient_detail, name="patient_detail"),
     path("patients/<uuid:patient_id>/edit/", patients.patient_edit, name="patient_edit"),
     path("patients/<uuid:patient_id>/invite/", claims.patient_invite, name="patient_invite"),
+    path("emergency/", emergency.emergency_access, name="emergency_access"),
     path("imports/", imports.import_list, name="import_list"),
     path("imports/new/", imports.import_create, name="import_create"),
     path("imports/<uuid:import_id>/", imports.import_detail, name="import_detail"),

@@ -99,6 +99,7 @@ class World:
     data: BulkJob
     asked: Handover
     event: AccessEvent
+    emergency: AccessEvent
     line: ImportFile
     link: ShareLink
     token: str
@@ -109,6 +110,7 @@ class World:
             "accounts_user": self.people["reader"].pk,
             "accounts_hospital": self.people["doctor"].hospital_id,
             "accounts_accessevent": self.event.pk,
+            "accounts_emergencyaccess": self.emergency.pk,
             "studies_patient": self.study.patient_id,
             "studies_study": self.study.pk,
             "studies_image": self.image.pk,
@@ -190,6 +192,9 @@ def world(db: None) -> World:
         ),
         event=AccessEvent.objects.create(
             actor=doctor, action="viewed", target_type="studies.study", target_id=shown.pk
+        ),
+        emergency=AccessEvent.objects.create(
+            actor=people["reader"], action="emergency", target_type="studies.patient", target_id=patient.pk
         ),
         link=link,
         token=token,
@@ -526,6 +531,19 @@ TABLE = [
         state="no answer yet",
         answers=OWNER_ACTS,
     ),
+    Question(name="studies:emergency_access", answers=nobody_but(DOCTORS, 200)),
+    Question(name="studies:emergency_access", method="post", state="empty", answers=nobody_but(DOCTORS, 400)),
+    Question(
+        name="studies:emergency_access",
+        method="post",
+        data=lambda world: {
+            "record_number": world.study.patient.record_number,
+            "birth_date": f"{world.study.patient.birth_date:%Y-%m-%d}",
+            "reason": "Unconscious, and nobody of the ward can be reached.",
+        },
+        state="with a reason",
+        answers=nobody_but(("doctor", "reader", "colleague"), 302, stranger=400),
+    ),
     # imports: nobody's but the doctor's who sent them
     Question(name="studies:import_list", answers=nobody_but(DOCTORS, 200)),
     Question(name="studies:import_create", answers=nobody_but(DOCTORS, 200)),
@@ -775,6 +793,11 @@ ADMINISTRATION: dict[str, tuple[int, int, int]] = {
     "accounts_accessevent_change": LOOK,
     "accounts_accessevent_history": LOOK,
     "accounts_accessevent_delete": FORBIDDEN,
+    "accounts_emergencyaccess_changelist": OPEN,
+    "accounts_emergencyaccess_add": FORBIDDEN,
+    "accounts_emergencyaccess_change": LOOK,
+    "accounts_emergencyaccess_history": LOOK,
+    "accounts_emergencyaccess_delete": FORBIDDEN,
     **{
         f"{model}_{page}": answers
         for model in (

@@ -148,6 +148,8 @@ ACCOUNT_RATE_LIMITS = {
     "share_link": "10/h/user",
     "share_code_mail": "20/h/ip,5/h/key",
     "share_code": "30/h/ip,15/h/key",
+    # Records that a doctor asks for in an emergency, found or not.
+    "emergency": "10/h/user",
 }
 
 # The second step of a log-in. These roles do nothing without one; everybody else may set one up.
@@ -221,6 +223,8 @@ SHARE_MAX_DAYS = env.int("IRA_SHARE_MAX_DAYS", default=30)
 AFTER_ERASURE = ["reports.my_data.remove_archives_of"]
 # Called with a patient's log-in; what they return stands in the archive of the person's own data.
 ACCESSES_OF_A_PATIENT = ["portal.access_history.accesses_of"]
+# For so long a doctor who has given a reason sees a record of the own hospital without a grant.
+EMERGENCY_ACCESS_MINUTES = env.int("IRA_EMERGENCY_ACCESS_MINUTES", default=60)
 
 # How long studies are kept (0: for ever), and until which age those of children are.
 RETENTION_YEARS = env.int("IRA_RETENTION_YEARS", default=0)

@@ -4,7 +4,12 @@ from studies.models.bulk import Import, ImportFile, ImportGroup, ImportQuerySet,
 from studies.models.consent import Consent, ConsentQuerySet
 from studies.models.effective import EffectiveFinding, judged_findings
 from studies.models.finding import Finding
-from studies.models.grant import AllowedPermissionsMixin, PatientUserObjectPermission, StudyUserObjectPermission
+from studies.models.grant import (
+    AllowedPermissionsMixin,
+    LimitedGrantMixin,
+    PatientUserObjectPermission,
+    StudyUserObjectPermission,
+)
 from studies.models.handover import Handover, HandoverQuerySet
 from studies.models.invitation import RecordInvitation
 from studies.models.patient import Patient, PatientQuerySet, RecordClaimGuard
@@ -41,6 +46,7 @@ __all__ = [
     "ImportGroup",
     "ImportQuerySet",
     "ImportSweep",
+    "LimitedGrantMixin",
     "Patient",
     "PatientQuerySet",
     "PatientUserObjectPermission",

@@ -49,6 +49,7 @@ class StudyQuerySet(models.QuerySet["Study"]):
         if not getattr(user, "is_approved_doctor", False):
             return self.none()
         return self.filter(
+            ~StudyUserObjectPermission.has_ended(of=user, codename=codename),
             patient__hospital_id=user.hospital_id,
             id__in=StudyUserObjectPermission.ids_granted_to(user, codename=codename),
         )
@@ -171,7 +172,7 @@ class Study(TriagedModel):
 
     def people_with_access(self) -> "models.QuerySet[User]":
         """Return the people who hold a grant on this study, with ``can_change`` annotated, by name."""
-        grants = StudyUserObjectPermission.objects.filter(content_object=self, user=models.OuterRef("pk"))
+        grants = StudyUserObjectPermission.counting().filter(content_object=self, user=models.OuterRef("pk"))
         return User.objects.filter(
             models.Exists(grants.filter(permission__codename="view_study")), is_active=True
         ).annotate(can_change=models.Exists(grants.filter(permission__codename="change_study")))
