@@ -202,4 +202,4 @@ def _refusal(info: zipfile.ZipInfo) -> str:
 def shown_path(name: str) -> str:
     """The path with every part cleaned, for people and for the manifest; never used to open a file."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".")]
-    return "/".join(".." if part == ".." else clean_file_name(part) for part in parts)[-255:] or "file"
+    return "/".join(".." if part == ".." else clean_file_name(part) for part in parts)[-255:].lstrip("/") or "file"

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 from pytest_django.fixtures import Settings
 
-from studies.imports.archives import ArchiveError, list_entries, read_entries
+from studies.imports.archives import ArchiveError, list_entries, read_entries, shown_path
 from studies.imports.manifest import ManifestError, read_manifest, split_name
 from tests.studies.bulk import zipped
 
@@ -235,3 +235,10 @@ def test_what_is_no_manifest_gets_a_sentence_or_no_lines(content: bytes) -> None
 )
 def test_names_are_split_as_people_write_them(name: str, expected: tuple[str, str]) -> None:
     assert split_name(name) == expected
+
+
+def test_a_path_that_is_cut_for_people_begins_with_a_name() -> None:
+    shown = shown_path("a/" * 400 + "good.png")
+    assert len(shown) <= 255
+    assert not shown.startswith("/")
+    assert shown.endswith("a/good.png")
