@@ -267,7 +267,7 @@ def test_presets_and_dragging_change_the_window_which_stays_from_slice_to_slice(
     assert abs(int(canvas(viewer)[..., 0][middle]) - (255 - before[..., 0][middle])) <= 2
 
 
-def test_a_dicom_slice_is_windowed_in_hounsfield_units_and_measured_in_millimetres(
+def test_pain_04_a_dicom_slice_is_windowed_in_hounsfield_units_and_measured_in_millimetres(
     doctor: Page, reading: Reading
 ) -> None:
     page = doctor
@@ -336,6 +336,29 @@ def test_the_keyboard_works_in_the_picture_and_leads_out_of_it(viewer: Page, rea
     stage.focus()
     viewer.keyboard.press("Tab")
     expect(stage).not_to_be_focused()
+
+
+def test_pain_05_the_report_is_written_beside_the_picture(doctor: Page, reading: Reading) -> None:
+    page = doctor
+    open_viewer(page, reading.slices)
+    editor = page.locator("form#editor")
+    impression = editor.get_by_label("Impression")
+    if not editor.count():
+        page.get_by_role("button", name="Write the draft").click()
+        page.goto(reading.slices)
+        expect(page.locator("[data-reading][data-is-ready]")).to_be_visible(timeout=WITHIN_MS)
+    picture, text = page.locator("[data-stage]").bounding_box(), editor.bounding_box()
+    assert picture
+    assert text
+    assert picture["x"] + picture["width"] <= text["x"]
+    impression.fill("Written with the picture in sight.")
+    expect(page.locator("[data-save-state=saved]")).to_be_visible()
+    # Another slice, the same text.
+    page.locator("[data-stage]").press("ArrowRight")
+    expect(page.locator("[data-status]")).to_contain_text("Slice 2")
+    expect(impression).to_have_value("Written with the picture in sight.")
+    page.reload()
+    expect(impression).to_have_value("Written with the picture in sight.")
 
 
 def with_finding(page: Page, reading: Reading) -> tuple[int, Any]:

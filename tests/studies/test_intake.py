@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, transaction
+from django.test import Client
 from django.utils import timezone
 from django_q.models import OrmQ
 from PIL import Image as PillowImage
@@ -95,6 +96,28 @@ def test_the_stored_slice_is_a_private_bare_grey_png_under_a_random_name(doctor:
     with PillowImage.open(io.BytesIO(content)) as stored:
         assert (stored.mode, stored.size) == ("L", (image.width, image.height))
         assert stored.info == {}
+
+
+def test_pain_15_files_of_one_name_by_two_doctors_are_two_slices_and_nobody_trains_by_an_address(
+    doctor: User, client: Client
+) -> None:
+    studies = [
+        submit_study(
+            by,
+            patient=MARIA,
+            study_date=STUDY_DATE,
+            uploads=[upload(seed=seed, name="inputImage.jpg")],
+        )
+        for seed, by in enumerate((doctor, DoctorFactory()))
+    ]
+    contents = []
+    for study in studies:
+        with study.images.get().file.open("rb") as file:
+            contents.append(file.read())
+    assert len(set(contents)) == 2
+    assert len(stored_files()) == 2
+    for address in ("/train", "/train/", "/predict", "/studies/train/"):
+        assert client.get(address, follow=True).status_code == 404
 
 
 BAD_FILES = {

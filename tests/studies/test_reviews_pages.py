@@ -388,7 +388,7 @@ def test_an_addition_without_size_or_of_another_verdict_is_refused(page: Client,
     assert not FindingReview.objects.exists()
 
 
-def test_a_finding_is_added_to_a_slice_whose_analysis_failed(page: Client, doctor: User) -> None:
+def test_pain_13_a_slice_whose_analysis_failed_is_judged_all_the_same(page: Client, doctor: User) -> None:
     image = ImageFactory(study=StudyFactory(created_by=doctor))
     AnalysisFactory(image=image, has_failed=True)
     FirstImpressionFactory(study=image.study)
