@@ -73,11 +73,14 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
                 ("studies:own_create", "studies:own_study", "studies:own_handover", "reports:automatic_report"),
             ),
             (_("Claim my record"), "studies:claim_record", ()),
-            (_("My data"), "reports:my_data", ()),
+            (_("My data"), "reports:my_data", ("erasure_mine",)),
             (_("Who has looked"), "access_history", ()),
         ]
     elif user.is_administrator and user.is_staff:
-        entries = [(_("Administration"), "admin:index", ())]
+        entries = [
+            (_("Administration"), "admin:index", ()),
+            (_("Erasure"), "erasure_list", ("erasure_decide",)),
+        ]
     here = request.resolver_match.view_name if request.resolver_match else ""
     return tuple(
         NavigationItem(label=label, url=reverse(name), is_current=here == name, is_section=here in inner)

@@ -34,6 +34,14 @@ def years_before(moment: datetime.datetime, *, years: int) -> datetime.datetime:
         return moment.replace(year=moment.year - years, day=28)
 
 
+def years_after(day: datetime.date, *, years: int) -> datetime.date:
+    """Return the same day so many years later; 1 March for a leap day."""
+    try:
+        return day.replace(year=day.year + years)
+    except ValueError:
+        return datetime.date(day.year + years, 3, 1)
+
+
 def apply_retention(*, now: datetime.datetime, is_dry_run: bool) -> Outcome:
     """Delete what is due at ``now`` (aware), one transaction a study or record; count only in a dry run.
 
@@ -65,7 +73,7 @@ def _delete(row: models.Model, *, cutoff: datetime.datetime, is_dry_run: bool) -
         if not type(row)._base_manager.select_for_update().filter(pk=row.pk).exists():
             return None
         below = list(rows_below(row))
-        if any(_happened_since(found, cutoff) for found in below):
+        if any(happened_since(found, cutoff) for found in below):
             return None
         names = sorted({name for found in below for name in files_of(found)})
         if is_dry_run:
@@ -76,8 +84,12 @@ def _delete(row: models.Model, *, cutoff: datetime.datetime, is_dry_run: bool) -
         return len(names)
 
 
-def _happened_since(row: models.Model, cutoff: datetime.datetime) -> bool:
-    moments = (
-        getattr(row, field.name) for field in row._meta.concrete_fields if isinstance(field, models.DateTimeField)
-    )
-    return any(moment is not None and moment >= cutoff for moment in moments)
+def moments_of(row: models.Model) -> list[datetime.datetime]:
+    """Return when anything happened to a row."""
+    fields = (field for field in row._meta.concrete_fields if isinstance(field, models.DateTimeField))
+    return [moment for moment in (getattr(row, field.name) for field in fields) if moment is not None]
+
+
+def happened_since(row: models.Model, cutoff: datetime.datetime) -> bool:
+    """Return whether anything happened to a row at or after that moment."""
+    return any(moment >= cutoff for moment in moments_of(row))

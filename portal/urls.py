@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from portal import views
+from portal import erasure_pages, views
 from portal.access_history import access_history
 
 handler429 = "accounts.views.too_many_requests"
@@ -12,6 +12,11 @@ urlpatterns = [
     path("", views.home, name="home"),
     path("healthz", views.healthz, name="healthz"),
     path("my-record/history/", access_history, name="access_history"),
+    path("my-record/erasure/", erasure_pages.erasure_mine, name="erasure_mine"),
+    path("my-record/erasure/<uuid:patient_id>/ask/", erasure_pages.erasure_ask, name="erasure_ask"),
+    path("my-record/erasure/<uuid:wish_id>/withdraw/", erasure_pages.erasure_withdraw, name="erasure_withdraw"),
+    path("erasures/", erasure_pages.erasure_list, name="erasure_list"),
+    path("erasures/<uuid:wish_id>/", erasure_pages.erasure_decide, name="erasure_decide"),
     path("accounts/", include("accounts.urls")),
     path("accounts/", include("allauth.account.urls")),
     path("accounts/second-step/", include("allauth.mfa.urls")),

@@ -25,6 +25,10 @@ class OwnStudyError(StudiesError):
     """A patient's own upload cannot be deleted at this moment, or not by the patient."""
 
 
+class ErasureError(StudiesError):
+    """An erasure was asked for or decided on where that is not possible (any more)."""
+
+
 class HandoverError(StudiesError):
     """A hand-over was asked for what cannot be handed over, or somebody else was faster."""
 

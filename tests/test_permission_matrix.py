@@ -23,7 +23,18 @@ from accounts.roles import create_roles
 from reports.automatic import automatic_report_of
 from reports.models import BulkJob, BulkLine, Report, ReportTemplate, ShareLink
 from reports.tasks import run_bulk_job
-from studies.models import Analysis, Finding, FindingReview, Handover, Image, Import, ImportFile, ImportGroup, Study
+from studies.models import (
+    Analysis,
+    ErasureRequest,
+    Finding,
+    FindingReview,
+    Handover,
+    Image,
+    Import,
+    ImportFile,
+    ImportGroup,
+    Study,
+)
 from studies.permissions import grant_study
 from studies.reviewing import Judgement, add_finding
 from tests.factories import (
@@ -97,6 +108,7 @@ class World:
     group: ImportGroup
     own: Study
     data: BulkJob
+    wish: ErasureRequest
     asked: Handover
     event: AccessEvent
     emergency: AccessEvent
@@ -184,6 +196,7 @@ def world(db: None) -> World:
         group=group,
         own=OwnStudyFactory(created_by=people["patient"], is_done=True),
         data=BulkJob.objects.start(kind="my_data", studies=[], by=people["patient"]),
+        wish=ErasureRequest.ask(patient, by=people["patient"]),
         asked=Handover.request(OwnStudyFactory(created_by=people["patient"]), hospital=hospital, by=people["patient"]),
         line=ImportFile.objects.create(
             batch=Import.objects.create(hospital=hospital, created_by=doctor, study_date=shown.study_date),
@@ -248,6 +261,10 @@ def asked(world: World) -> dict[str, Any]:
     return {"handover_id": world.asked.pk}
 
 
+def wish(world: World) -> dict[str, Any]:
+    return {"wish_id": world.wish.pk}
+
+
 def patient(world: World) -> dict[str, Any]:
     return {"patient_id": world.study.patient_id}
 
@@ -307,6 +324,28 @@ TABLE = [
     Question(name="home", answers=logged_in(302, waiting=200) | dict.fromkeys(DOCTORS, 200)),
     Question(name="healthz", answers=everybody(200)),
     Question(name="access_history", answers=nobody_but(PATIENTS, 200)),
+    Question(name="erasure_mine", answers=nobody_but(PATIENTS, 200)),
+    Question(name="erasure_ask", target=patient, answers=POST_ONLY),
+    Question(name="erasure_ask", method="post", target=patient, answers=nobody_but(("patient",), 302)),
+    Question(name="erasure_withdraw", target=wish, answers=POST_ONLY),
+    Question(name="erasure_withdraw", method="post", target=wish, answers=nobody_but(("patient",), 302)),
+    Question(name="erasure_list", answers=nobody_but(("administrator", "foreign administrator", "superuser"), 200)),
+    Question(name="erasure_decide", target=wish, answers=nobody_but(("administrator", "superuser"), 200)),
+    Question(
+        name="erasure_decide",
+        method="post",
+        target=wish,
+        state="empty",
+        answers=nobody_but(("administrator", "superuser"), 400),
+    ),
+    Question(
+        name="erasure_decide",
+        method="post",
+        target=wish,
+        state="refused",
+        data={"decision": "refuse", "reason": "Not yet."},
+        answers=nobody_but(("administrator", "superuser"), 302),
+    ),
     # people
     Question(name="accounts:profile", answers=logged_in(200)),
     Question(name="accounts:doctor_signup", answers=everybody(302, anonymous=200)),

@@ -199,6 +199,11 @@ class Report(models.Model):
         return self.can_be_supplemented and self.next_version is None
 
     @cached_property
+    def are_pictures_erased(self) -> bool:
+        """Whether the study's pictures were erased at the patient's wish, so that only the signed words are left."""
+        return self.is_signed and not self.study.images.exists()
+
+    @cached_property
     def next_version(self) -> "Report | None":
         """The amendment of this version, be it a draft, or None."""
         return Report.objects.filter(amends=self).select_related("signed_by", "created_by").first()

@@ -3,6 +3,7 @@
 from studies.models.bulk import Import, ImportFile, ImportGroup, ImportQuerySet, ImportSweep
 from studies.models.consent import Consent, ConsentQuerySet
 from studies.models.effective import EffectiveFinding, judged_findings
+from studies.models.erasure import ErasureRequest, ErasureRequestQuerySet
 from studies.models.finding import Finding
 from studies.models.grant import (
     AllowedPermissionsMixin,
@@ -33,6 +34,8 @@ __all__ = [
     "ConsentQuerySet",
     "Diagnosis",
     "EffectiveFinding",
+    "ErasureRequest",
+    "ErasureRequestQuerySet",
     "Finding",
     "FindingReview",
     "FirstImpression",

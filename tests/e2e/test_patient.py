@@ -1,7 +1,9 @@
 """The patient's own way in a real browser: alone, without a hospital, until a doctor takes over and releases."""
 
 import io
+import json
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,48 @@ def test_alone_uploads_reads_hands_over_and_gets_a_doctor_s_report(
     look_at(page)
     page.get_by_role("link", name="All words, with drawings").click()
     expect(page.get_by_role("img", name=re.compile("needle"))).to_be_visible()
+    look_at(page)
+
+    # All of it to take along.
+    page.get_by_role("link", name="My data").first.click()
+    look_at(page)
+    page.get_by_role("button", name="Make the archive").click()
+    with page.expect_download(timeout=WITHIN_MS) as download:
+        page.get_by_role("link", name="Download the archive").click(timeout=WITHIN_MS)
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.testzip() is None
+        data = json.loads(archive.read("data.json"))
+        assert data["reports"][0]["content"]["impression"] == impression
+        assert len([name for name in archive.namelist() if name.endswith(".pdf")]) == 2
+    look_at(page)
+
+    # And to have erased: the hospital decides, the signed report stays, the pictures are gone.
+    page.get_by_role("link", name="Ask a hospital").click()
+    look_at(page)
+    page.get_by_role("button", name="Ask for erasure").click()
+    expect(page.get_by_role("button", name="Withdraw the request")).to_be_visible()
+    office = browser.new_context(base_url=demo.address, viewport=DESKTOP, locale="en-GB")
+    administrator = office.new_page()
+    log_in(administrator, "admin@example.org")
+    administrator.goto("/erasures/")
+    look_at(administrator)
+    administrator.get_by_role("link", name="E2E-LENA").click()
+    look_at(administrator)
+    administrator.get_by_label("Erase, as told above").check()
+    administrator.get_by_label("Reason, for the patient").fill("You asked, and only the signed report has to stay.")
+    administrator.get_by_role("button", name="Decide").click()
+    expect(administrator.get_by_text("It is done, and the patient is told.")).to_be_visible()
+    look_at(administrator)
+    office.close()
+    page.reload()
+    expect(page.get_by_text("only the signed report has to stay")).to_be_visible()
+    look_at(page)
+    page.goto("/reports/mine/")
+    page.get_by_role("link", name=re.compile("CT of the chest, 20 January 2026")).click()
+    expect(page.get_by_text("The pictures were erased")).to_be_visible()
+    expect(page.get_by_text(impression).first).to_be_visible()
+    page.goto(own_page)
+    expect(page.get_by_text("The picture was erased.")).to_be_visible()
     look_at(page)
 
 
