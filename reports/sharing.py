@@ -81,6 +81,9 @@ def try_code(request: HttpRequest, link: ShareLink, *, code: str) -> bool:
     browser = _entries(request).get(str(link.pk), {}).get("browser", "")
     if not browser or not link.use_code(code, browser=browser):
         return False
+    if not request.user.is_authenticated:
+        # A session that somebody else has planted in this browser learns nothing; a log-in's is never planted.
+        request.session.cycle_key()
     _remember(request, link, browser=browser, proven_at=timezone.now().isoformat())
     return True
 

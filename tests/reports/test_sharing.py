@@ -321,6 +321,17 @@ def test_what_was_proven_ends_after_an_hour(released: Report, reader: User, monk
     assert browser.get(address).status_code == 404
 
 
+def test_a_session_planted_before_the_code_opens_nothing(released: Report, reader: User) -> None:
+    path = share(released, by=reader)
+    browser, planter = Client(), Client()
+    browser.post(path, {"send": "code"})
+    planter.cookies["sessionid"] = browser.cookies["sessionid"].value
+    assert browser.post(path, {"code": code_in(mail.outbox[-1].body)}).status_code == 302
+    address = addresses(ShareLink.objects.get())[0]
+    assert browser.get(address).status_code == 200
+    assert planter.get(address).status_code == 404
+
+
 def test_the_readers_session_ends_with_the_browser(released: Report, reader: User) -> None:
     browser = let_in(share(released, by=reader))
     assert browser.session.get_expire_at_browser_close()
