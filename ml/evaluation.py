@@ -8,7 +8,7 @@ import csv
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -29,7 +29,7 @@ from ml.data import (
     without_conflicts,
 )
 from ml.errors import ImageError, TrainingDataError
-from ml.findings import Region, find_regions, scaled_minimum_area, union_mask
+from ml.findings import Region, find_regions, findings_cut, union_mask
 from ml.images import Limits, read_slice
 from ml.metrics import (
     Figure,
@@ -41,7 +41,7 @@ from ml.metrics import (
     intersection_over_union,
     mean_figure,
 )
-from ml.runtime import LARGEST_CROP_SIDE_PX, Model
+from ml.runtime import Model
 from ml.shortcuts import probe_shortcuts
 from ml.windows import WINDOWS, simulate_window
 
@@ -155,11 +155,7 @@ def evaluate(
         "layout": layout,
         "data": data.name,
         "model_version": model.version,
-        "thresholds": {
-            "outline": model.thresholds.outline,
-            "minimum_area_px": model.thresholds.minimum_area_px,
-            "malignant": model.thresholds.malignant,
-        },
+        "thresholds": asdict(model.thresholds),
     }
     tail = {"unreadable": [{"file": name, "error": message} for name, message in run.unreadable]}
     return Evaluation(
@@ -416,11 +412,8 @@ class _Run:
 
     def _regions(self, pixels: NDArray[np.uint8]) -> tuple[Region, ...]:
         """Outline and threshold exactly as ``ml.inference.analyse`` does."""
-        is_crop = max(pixels.shape) <= LARGEST_CROP_SIDE_PX
-        smallest = scaled_minimum_area(pixels, minimum_area_px=self.model.thresholds.minimum_area_px, is_crop=is_crop)
-        return find_regions(
-            self.model.outline(pixels), threshold=self.model.thresholds.outline, minimum_area_px=smallest
-        )
+        cut = findings_cut(pixels, thresholds=self.model.thresholds)
+        return find_regions(self.model.outline(pixels), cut=cut)
 
     def _resamples(self, cases: Sequence["_NoduleCase | _SliceCase"]) -> Resamples:
         groups: list[Hashable] = [case.row.patient for case in cases]

@@ -1,6 +1,6 @@
 """From a tumour probability for every pixel to findings: threshold, connected pieces, size, axes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ml.preprocessing import SLICE_SIDE_PX, body_box
+from ml.runtime import Cut, Thresholds, is_crop
 
 # More separate tumours than this on one slice is no reading but noise; the largest are kept.
 MAXIMUM_FINDINGS: Final = 20
@@ -46,31 +47,40 @@ class Region:
         return measure_axes(self.shape, pixel_spacing_mm=pixel_spacing_mm)
 
 
-def scaled_minimum_area(pixels: NDArray[np.uint8], *, minimum_area_px: int, is_crop: bool) -> int:
-    """The smallest area that counts on this picture.
+def findings_cut(pixels: NDArray[np.uint8], *, thresholds: Thresholds) -> Cut:
+    """What makes a finding on this picture.
 
-    ``minimum_area_px`` is meant for a slice whose body is 256 pixels long, and grows with the square of the body in
-    this picture. A crop from inside the chest has no body to go by: there the number is taken as it stands.
+    The smallest area of a slice is meant for a body 256 pixels long, and grows with the square of the body in this
+    picture. A crop from inside the chest has no body to go by: there the number is taken as it stands.
     """
-    if is_crop:
-        return max(1, minimum_area_px)
+    cut = thresholds.cut(is_crop=is_crop(pixels))
+    return cut if is_crop(pixels) else scaled_cut(cut, body_side_px=body_side(pixels))
+
+
+def body_side(pixels: NDArray[np.uint8]) -> int:
+    """The longer side of the body's box in a slice, in pixels."""
     box = body_box(pixels)
-    return max(1, round(minimum_area_px * (max(box.width, box.height) / SLICE_SIDE_PX) ** 2))
+    return max(box.width, box.height)
 
 
-def find_regions(probability: NDArray[np.float32], *, threshold: float, minimum_area_px: int) -> tuple[Region, ...]:
-    """The connected pieces (8-neighbourhood) at or above ``threshold``, largest first.
+def scaled_cut(cut: Cut, *, body_side_px: float) -> Cut:
+    """The same cut for a slice whose body is so long."""
+    return replace(cut, minimum_area_px=max(1, round(cut.minimum_area_px * (body_side_px / SLICE_SIDE_PX) ** 2)))
 
-    ``probability`` float32 (H,W) in 0..1. Pieces smaller than ``minimum_area_px`` are dropped, and all after the
-    twenty largest.
+
+def find_regions(probability: NDArray[np.float32], *, cut: Cut) -> tuple[Region, ...]:
+    """The connected pieces (8-neighbourhood) that ``cut`` lets pass, largest first.
+
+    ``probability`` float32 (H,W) in 0..1. All after the twenty largest are dropped.
     """
-    labels, count = ndimage.label(probability >= threshold, structure=_EIGHT_NEIGHBOURS)
+    labels, count = ndimage.label(probability >= cut.outline, structure=_EIGHT_NEIGHBOURS)
     if not count:
         return ()
     areas = np.bincount(labels.ravel())
     areas[0] = 0
-    by_size = np.argsort(-areas, kind="stable")
-    kept = [int(label) for label in by_size[:MAXIMUM_FINDINGS] if areas[label] >= max(1, minimum_area_px)]
+    is_kept = areas >= max(1, cut.minimum_area_px)
+    is_kept[1:] &= ndimage.maximum(probability, labels, np.arange(1, count + 1)) >= cut.peak
+    kept = [int(label) for label in np.argsort(-areas, kind="stable") if is_kept[label]][:MAXIMUM_FINDINGS]
     boxes = ndimage.find_objects(labels)
     regions = []
     for label in kept:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.findings import Region, find_regions, scaled_minimum_area, union_mask
+from ml.findings import Region, find_regions, findings_cut, union_mask
 from ml.images import Slice, read_slice
-from ml.runtime import LARGEST_CROP_SIDE_PX, Model, SliceClass, Thresholds, load_model
+from ml.runtime import Model, SliceClass, Thresholds, load_model
 
 NORMAL = "normal"
 
@@ -89,7 +89,7 @@ def analyse(
     clock.lap("classify")
     probability = model.outline(slice_.pixels)
     clock.lap("outline")
-    regions = _regions(slice_, probability=probability, thresholds=model.thresholds)
+    regions = find_regions(probability, cut=findings_cut(slice_.pixels, thresholds=model.thresholds))
     spacing = pixel_spacing_mm or slice_.pixel_spacing_mm
     findings = tuple(_finding(slice_, region=region, spacing=spacing, model=model) for region in regions)
     clock.lap("findings")
@@ -148,12 +148,6 @@ class _Clock:
     @property
     def total_ms(self) -> float:
         return (self._last - self._started) * 1000
-
-
-def _regions(slice_: Slice, *, probability: NDArray[np.float32], thresholds: Thresholds) -> tuple[Region, ...]:
-    is_crop = max(slice_.pixels.shape) <= LARGEST_CROP_SIDE_PX
-    smallest = scaled_minimum_area(slice_.pixels, minimum_area_px=thresholds.minimum_area_px, is_crop=is_crop)
-    return find_regions(probability, threshold=thresholds.outline, minimum_area_px=smallest)
 
 
 def _finding(slice_: Slice, *, region: Region, spacing: tuple[float, float] | None, model: Model) -> FindingResult:

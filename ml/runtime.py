@@ -43,12 +43,51 @@ Scale = Literal["auto", "slice", "crop"]
 
 
 @dataclass(frozen=True)
+class Cut:
+    """What makes a finding: pixels from `outline` on that touch, one of them from `peak` on, so many in all.
+
+    Two thresholds, because they answer two questions: how far a tumour reaches, and whether there is one (hysteresis,
+    Canny 1986). One alone either invents tumours or shrinks them.
+    """
+
+    outline: float
+    peak: float
+    minimum_area_px: int
+
+
+@dataclass(frozen=True)
 class Thresholds:
-    """`outline` and `malignant`: probabilities; `minimum_area_px`: pixels of a whole slice of 256 pixels."""
+    """Probabilities, and smallest areas in pixels; `crop_…` hold for crops from inside a chest, the others for slices.
+
+    A crop is made around something that somebody saw, a slice is not: what is likely enough differs.
+    `minimum_area_px` is meant for a slice whose body is 256 pixels long.
+    """
 
     outline: float
     minimum_area_px: int
     malignant: float
+    peak: float
+    crop_outline: float
+    crop_peak: float
+    crop_minimum_area_px: int
+
+    @classmethod
+    def of_card(cls, values: Mapping[str, Any]) -> Thresholds:
+        """Return the thresholds of a model card; a card from before `peak` used one threshold for everything."""
+        outline, area = values["outline"], values["minimum_area_px"]
+        former = {"peak": outline, "crop_outline": outline, "crop_peak": outline, "crop_minimum_area_px": area}
+        return cls(**{**former, **values})
+
+    def cut(self, *, is_crop: bool) -> Cut:
+        """Return what makes a finding on a crop, or on a whole slice of 256 pixels."""
+        if is_crop:
+            return Cut(outline=self.crop_outline, peak=self.crop_peak, minimum_area_px=self.crop_minimum_area_px)
+        return Cut(outline=self.outline, peak=self.peak, minimum_area_px=self.minimum_area_px)
+
+
+def is_crop(pixels: np.ndarray) -> bool:
+    """Return whether a picture (H, W) is taken for a crop from inside a chest, by its size."""
+    return max(pixels.shape) <= LARGEST_CROP_SIDE_PX
 
 
 @dataclass(frozen=True)
@@ -95,7 +134,7 @@ class Model:
         self.card = MappingProxyType(dict(card))
         self.version: str = card["version"]
         self.classes: tuple[str, ...] = tuple(card["classes"])
-        self.thresholds = Thresholds(**card["thresholds"])
+        self.thresholds = Thresholds.of_card(card["thresholds"])
         self._temperature = float(card["temperature"])
         self._malignancy = card["malignancy"]
         self._sides = card["input"]
@@ -123,7 +162,7 @@ class Model:
         """
         check_grey(pixels)
         if scale == "auto":
-            scale = "crop" if max(pixels.shape) <= LARGEST_CROP_SIDE_PX else "slice"
+            scale = "crop" if is_crop(pixels) else "slice"
         height, width = pixels.shape
         if scale == "crop":
             factor = min(1.0, LARGEST_OUTLINED_CROP_SIDE_PX / max(height, width))
@@ -170,7 +209,7 @@ def pooled_logit(malignancy: np.ndarray, *, mask: np.ndarray) -> float:
 def _crop_of_finding(pixels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the surroundings of a finding at the scale of the crops that malignancy was taught on, and its mask."""
     height, width = pixels.shape
-    if max(height, width) <= LARGEST_CROP_SIDE_PX:
+    if is_crop(pixels):
         return pixels, mask
     body = body_box(pixels)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

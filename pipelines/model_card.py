@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ml.runtime import STARTER_DIRECTORY, read_card
+from ml.runtime import STARTER_DIRECTORY, Cut, Thresholds, read_card
 
 CARD = Path(__file__).resolve().parents[1] / "docs" / "model-card.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -18,12 +18,12 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 def figures_table(card: Mapping[str, Any]) -> str:
     """Return the Markdown that stands between the markers for a parsed model.json."""
-    thresholds = card["thresholds"]
+    thresholds = Thresholds.of_card(card["thresholds"])
     lines = [
         f"Model `{card['version']}`, exported {card['created_at'][:10]}; training data fingerprint "
         f"`{card['training']['fingerprint'][:16]}…`.",
-        f"Thresholds (from validation data): outline {thresholds['outline']:.2f}, smallest finding "
-        f"{thresholds['minimum_area_px']} px at 256 px, malignant {thresholds['malignant']:.2f}; temperature "
+        f"Thresholds (from validation data): {_cut(thresholds.cut(is_crop=False))} at 256 px on slices, "
+        f"{_cut(thresholds.cut(is_crop=True))} on crops; malignant {thresholds.malignant:.2f}; temperature "
         f"{card['temperature']:.2f}; class input {card['input']['classifier_side_px']} px.",
         "",
         "| figure | value | 95 % interval | measured on |",
@@ -33,6 +33,10 @@ def figures_table(card: Mapping[str, Any]) -> str:
         interval = "—" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"
         lines.append(f"| `{name}` | {figure['value']:.3f} | {interval} | {figure['on']} |")
     return "\n".join(lines)
+
+
+def _cut(cut: Cut) -> str:
+    return f"outline {cut.outline:.2f}, surest pixel {cut.peak:.3f}, smallest finding {cut.minimum_area_px} px"
 
 
 def with_figures(text: str, *, card: Mapping[str, Any]) -> str:

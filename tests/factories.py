@@ -204,7 +204,7 @@ def answer(**changes: Any) -> AnalysisResult:
         "activation": np.full((side_px, side_px), 128, np.uint8),
         "duration_ms": 96,
         "step_ms": {"read": 4.0, "classify": 60.0, "outline": 32.0},
-        "thresholds": Thresholds(outline=0.5, minimum_area_px=20, malignant=0.5),
+        "thresholds": Thresholds.of_card({"outline": 0.5, "minimum_area_px": 20, "malignant": 0.5}),
         "width": side_px,
         "height": side_px,
     }

@@ -5,6 +5,7 @@ Everything runs through the exported network and the code that serves it, so a f
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from sklearn.metrics import f1_score, roc_auc_score, roc_curve
 
 from ml.data import CLASSES, MASK_THRESHOLD, ChestImage, NoduleSlice, WholeSlice, read_grey
 from ml.export import Figure, MalignancyCalibration
-from ml.preprocessing import SLICE_SIDE_PX, body_box, stretch
-from ml.runtime import Model, Thresholds, pooled_logit
+from ml.findings import body_side, find_regions, scaled_cut, union_mask
+from ml.preprocessing import stretch
+from ml.runtime import Cut, Model, Thresholds, pooled_logit
 
 BOOTSTRAP_SAMPLES = 1000
-OUTLINE_THRESHOLDS = tuple(round(value, 2) for value in np.arange(0.2, 0.95, 0.05))
+OUTLINE_THRESHOLDS = tuple(round(value, 1) for value in np.arange(0.3, 0.95, 0.1))
+# The network is sure of its tumours: what parts them from false findings lies close to 1.
+PEAKS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
 MINIMUM_AREAS_PX = (4, 8, 12, 16, 24, 32)
 # What a false finding on a tumour-free slice costs, in Dice of a slice with tumour, when thresholds are chosen.
 FALSE_POSITIVE_COST = 0.25
@@ -28,12 +32,19 @@ FALSE_POSITIVE_COST = 0.25
 
 @dataclass(frozen=True)
 class Scored:
-    """One picture's outline probabilities (H, W), true mask (H, W) bool and the group for resampling."""
+    """One picture's outline probabilities (H, W), true mask (H, W) bool and the group for resampling.
+
+    `body_side_px`: the longer side of the body in a whole slice; None for a crop from inside a chest.
+    """
 
     probability: np.ndarray
     mask: np.ndarray
     group: str
-    area_scale: float = 1.0
+    body_side_px: int | None = None
+
+    def scaled(self, cut: Cut) -> Cut:
+        """Return `cut` as serving would use it on this picture."""
+        return cut if self.body_side_px is None else scaled_cut(cut, body_side_px=self.body_side_px)
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ def score_nodules(model: Model, slices: Sequence[NoduleSlice]) -> tuple[list[Sco
     for one in slices:
         mask = read_grey(one.mask) >= MASK_THRESHOLD
         outline, malignancy = model.outline_maps(stretch(read_grey(one.image)))
-        scored.append(Scored(probability=outline.astype(np.float16), mask=mask, group=one.patient))
+        scored.append(Scored(probability=outline, mask=mask, group=one.patient))
         if one.is_malignant is not None and mask.any():
             logit, log_area = pooled_logit(malignancy, mask=mask), math.log(float(mask.sum()))
             rated.append(Rated(logit=logit, log_area=log_area, is_malignant=one.is_malignant, patient=one.patient))
@@ -79,32 +90,39 @@ def score_normals(model: Model, images: Sequence[ChestImage]) -> list[Scored]:
 
 
 def _scored_slice(model: Model, pixels: np.ndarray, *, mask: np.ndarray, group: str) -> Scored:
-    box = body_box(pixels)
     return Scored(
-        probability=model.outline(pixels, scale="slice").astype(np.float16),
-        mask=mask,
-        group=group,
-        area_scale=(max(box.width, box.height) / SLICE_SIDE_PX) ** 2,
+        probability=model.outline(pixels, scale="slice"), mask=mask, group=group, body_side_px=body_side(pixels)
     )
 
 
-def pieces(scored: Scored, *, outline: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the connected pieces at or above a threshold, labels (H, W) from 1, and their sizes (0 for the rest)."""
-    labels, _ = ndimage.label(scored.probability >= outline, structure=np.ones((3, 3)))
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return labels, sizes
+@dataclass(frozen=True)
+class Pieces:
+    """The connected pieces at or above a threshold: pixels, highest probability and true pixels of each; (n,) each."""
+
+    sizes: np.ndarray
+    peaks: np.ndarray
+    hits: np.ndarray
+
+    def are_kept(self, cut: Cut) -> np.ndarray:
+        return (self.sizes >= cut.minimum_area_px) & (self.peaks >= cut.peak)
 
 
-def predicted_mask(scored: Scored, *, thresholds: Thresholds) -> tuple[np.ndarray, int]:
-    """Return the outlined mask (H, W) and the number of findings in it, small ones dropped as serving drops them."""
-    labels, sizes = pieces(scored, outline=thresholds.outline)
-    is_kept = sizes >= _minimum_area(scored, minimum_area_px=thresholds.minimum_area_px)
-    return is_kept[labels], int(is_kept.sum())
+def pieces(scored: Scored, *, outline: float) -> Pieces:
+    """Return what of a picture lies at or above a threshold, joined as serving joins it."""
+    labels, count = ndimage.label(scored.probability >= outline, structure=np.ones((3, 3)))
+    peaks = ndimage.maximum(scored.probability, labels, np.arange(1, count + 1)) if count else np.zeros(0)
+    return Pieces(
+        sizes=np.bincount(labels.ravel(), minlength=count + 1)[1:],
+        peaks=np.asarray(peaks),
+        hits=np.bincount(labels[scored.mask], minlength=count + 1)[1:],
+    )
 
 
-def _minimum_area(scored: Scored, *, minimum_area_px: int) -> int:
-    return max(1, round(minimum_area_px * scored.area_scale))
+def predicted_mask(scored: Scored, *, cut: Cut) -> tuple[np.ndarray, int]:
+    """Return the outlined mask (H, W) and the number of findings in it, as serving makes them."""
+    height, width = scored.probability.shape
+    regions = find_regions(scored.probability, cut=scored.scaled(cut))
+    return union_mask(regions, height=height, width=width) > 0, len(regions)
 
 
 def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -116,46 +134,47 @@ def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
 def choose_thresholds(
     *, nodules: Sequence[Scored], slices: Sequence[Scored], normals: Sequence[Scored], malignant: float
 ) -> Thresholds:
-    """Return the outline threshold and smallest area that serve validation data best.
+    """Return what makes a finding, as it serves validation data best.
 
-    Maximises the mean Dice of nodule crops and of slices with tumour, less false findings on slices without.
+    On crops: the mean Dice of nodules. On whole slices: the mean Dice of those with tumour, less false findings on
+    those without. Of equally good cuts the strictest is taken.
     """
     with_tumour = [one for one in slices if one.mask.any()]
     without = [*normals, *(one for one in slices if not one.mask.any())]
-    best, best_value = Thresholds(outline=0.5, minimum_area_px=12, malignant=malignant), -math.inf
+    whole = _best_cut(with_tumour=with_tumour, without=without)
+    crop = _best_cut(with_tumour=nodules, without=()) if nodules else whole
+    return Thresholds(
+        outline=whole.outline,
+        minimum_area_px=whole.minimum_area_px,
+        malignant=malignant,
+        peak=whole.peak,
+        crop_outline=crop.outline,
+        crop_peak=crop.peak,
+        crop_minimum_area_px=crop.minimum_area_px,
+    )
+
+
+def _best_cut(*, with_tumour: Sequence[Scored], without: Sequence[Scored]) -> Cut:
+    best, best_value = Cut(outline=0.5, peak=0.5, minimum_area_px=12), -math.inf
     for outline in OUTLINE_THRESHOLDS:
-        values = np.zeros(len(MINIMUM_AREAS_PX))
-        for pictures in (nodules, with_tumour):
-            if pictures:
-                values += np.mean([_dice_by_area(one, outline=outline) for one in pictures], axis=0)
-        if without:
-            values -= FALSE_POSITIVE_COST * np.mean([_count_by_area(one, outline=outline) for one in without], axis=0)
-        place = int(np.argmax(values))
-        if values[place] > best_value:
-            area = MINIMUM_AREAS_PX[place]
-            best = Thresholds(outline=outline, minimum_area_px=area, malignant=malignant)
-            best_value = float(values[place])
+        tumours = [(one, pieces(one, outline=outline)) for one in with_tumour]
+        others = [(one, pieces(one, outline=outline)) for one in without]
+        for peak, area in itertools.product(PEAKS, MINIMUM_AREAS_PX):
+            if peak < outline:
+                continue
+            cut = Cut(outline=outline, peak=peak, minimum_area_px=area)
+            value = mean([_dice_of(found, scored=one, cut=one.scaled(cut)) for one, found in tumours] or [0.0])
+            counts = [np.count_nonzero(found.are_kept(one.scaled(cut))) for one, found in others]
+            value -= FALSE_POSITIVE_COST * mean(counts or [0])
+            if value >= best_value:
+                best, best_value = cut, value
     return best
 
 
-def _dice_by_area(scored: Scored, *, outline: float) -> list[float]:
-    """Return the Dice of a picture for each of the smallest areas that are tried."""
-    labels, sizes = pieces(scored, outline=outline)
-    hits = np.bincount(labels[scored.mask], minlength=len(sizes))
-    hits[0] = 0
-    truth = int(np.count_nonzero(scored.mask))
-    dices = []
-    for area in MINIMUM_AREAS_PX:
-        is_kept = sizes >= _minimum_area(scored, minimum_area_px=area)
-        total = int(sizes[is_kept].sum()) + truth
-        dices.append(1.0 if not total else 2.0 * float(hits[is_kept].sum()) / total)
-    return dices
-
-
-def _count_by_area(scored: Scored, *, outline: float) -> list[int]:
-    """Return the number of findings of a picture for each of the smallest areas that are tried."""
-    _, sizes = pieces(scored, outline=outline)
-    return [int((sizes >= _minimum_area(scored, minimum_area_px=area)).sum()) for area in MINIMUM_AREAS_PX]
+def _dice_of(found: Pieces, *, scored: Scored, cut: Cut) -> float:
+    is_kept = found.are_kept(cut)
+    total = int(found.sizes[is_kept].sum()) + int(np.count_nonzero(scored.mask))
+    return 1.0 if not total else 2.0 * float(found.hits[is_kept].sum()) / total
 
 
 def calibrate_malignancy(rated: Sequence[Rated]) -> tuple[MalignancyCalibration, float]:
@@ -226,10 +245,11 @@ def outline_figures(
 ) -> dict[str, Figure]:
     """Return the card's figures of outline and malignancy on held-out patients."""
     figures = {}
+    on_crops, on_slices = thresholds.cut(is_crop=True), thresholds.cut(is_crop=False)
     if nodules:
         patients = len({one.group for one in nodules})
         where = f"{len(nodules)} slices of {patients} lidc-nodules patients never trained on"
-        values = [dice(predicted_mask(one, thresholds=thresholds)[0], one.mask) for one in nodules]
+        values = [dice(predicted_mask(one, cut=on_crops)[0], one.mask) for one in nodules]
         groups = [one.group for one in nodules]
         figures["lidc_dice"] = figure_over_groups(values, groups=groups, statistic=mean, on=where, seed=seed)
         large = [place for place, one in enumerate(nodules) if np.count_nonzero(one.mask) >= 30]
@@ -255,7 +275,7 @@ def outline_figures(
     if with_tumour:
         patients = len({one.group for one in with_tumour})
         where = f"{len(with_tumour)} whole slices with tumour of {patients} msd-lung-slices patient(s) never trained on"
-        outlined = [(predicted_mask(one, thresholds=thresholds)[0], one) for one in with_tumour]
+        outlined = [(predicted_mask(one, cut=on_slices)[0], one) for one in with_tumour]
         # One or two patients cannot be resampled: the interval is then over slices and says so.
         groups = [one.group if patients > 2 else str(place) for place, one in enumerate(with_tumour)]
         note = "" if patients > 2 else "; the interval is over slices, not patients, and so too narrow"
@@ -272,7 +292,7 @@ def outline_figures(
     without = [*normals, *(one for one in slices if not one.mask.any())]
     if without:
         figures["false_positives_per_normal_slice"] = figure_over_groups(
-            [predicted_mask(one, thresholds=thresholds)[1] for one in without],
+            [predicted_mask(one, cut=on_slices)[1] for one in without],
             groups=[one.group for one in without],
             statistic=mean,
             on=f"{len(without)} slices without tumour never trained on: normal chest-ctscan slices of the test split, "

@@ -21,6 +21,9 @@ from ml.training.patches import Example, PatchMaker
 # Batches whose statistics the normalisations take before each validation.
 SETTLING_BATCHES = 8
 OUTLINE_WEIGHTS = "outline.weights.h5"
+# One pixel in so many of a patch counts as hard; so near to a tumour none does, for outlines are a matter of opinion.
+HARD_SHARE = 64
+RIM_PX = 4
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,18 @@ class OutlineData:
 
 
 def outline_loss(
-    outputs: Mapping[str, tf.Tensor], batch: Mapping[str, tf.Tensor], *, coarse_weight: float, malignancy_weight: float
+    outputs: Mapping[str, tf.Tensor],
+    batch: Mapping[str, tf.Tensor],
+    *,
+    coarse_weight: float,
+    malignancy_weight: float,
+    hard_weight: float = 0.0,
 ) -> dict[str, tf.Tensor]:
-    """Return `loss` and its parts: Dice where there is tumour, cross-entropy everywhere, malignancy over findings."""
+    """Return `loss` and its parts: Dice where there is tumour, cross-entropy everywhere, malignancy over findings.
+
+    `hard_weight` adds what is most tumour-like away from every tumour: false findings are few pixels, which the mean
+    over a patch hardly feels.
+    """
     mask = batch["mask"]
     fine = _mask_loss(outputs["outline"], mask)
     coarse = _mask_loss(outputs["coarse"], tf.nn.avg_pool2d(mask, 4, 4, "SAME"))
@@ -46,11 +58,21 @@ def outline_loss(
     weight = batch["malignancy_weight"]
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=batch["malignancy"], logits=logit)
     malignancy = tf.reduce_sum(entropy * weight) / (tf.reduce_sum(weight) + 1e-3)
+    hard = _hard_loss(outputs["outline"], mask) if hard_weight else tf.zeros(())
     return {
-        "loss": fine + coarse_weight * coarse + malignancy_weight * malignancy,
+        "loss": fine + coarse_weight * coarse + malignancy_weight * malignancy + hard_weight * hard,
         "outline": fine,
         "malignancy": malignancy,
+        "hard": hard,
     }
+
+
+def _hard_loss(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Return the mean cross-entropy of each patch's hardest tumour-free pixels, the rim of a tumour left out."""
+    near = tf.nn.max_pool2d(mask, 2 * RIM_PX + 1, 1, "SAME")
+    entropy = tf.nn.softplus(logits) * (1.0 - near)
+    flat = tf.reshape(entropy, (tf.shape(entropy)[0], -1))
+    return tf.reduce_mean(tf.math.top_k(flat, k=tf.shape(flat)[1] // HARD_SHARE, sorted=False).values)
 
 
 def _mask_loss(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -141,6 +163,7 @@ def _train_phase(
                 batch,
                 coarse_weight=parameters.coarse_weight,
                 malignancy_weight=parameters.malignancy_weight,
+                hard_weight=phase.hard_weight,
             )
         optimizer.apply(tape.gradient(losses["loss"], model.trainable_variables), model.trainable_variables)
         return losses

@@ -25,7 +25,10 @@ class SplitParameters:
 
 @dataclass(frozen=True)
 class OutlinePhase:
-    """A stretch of outline training: patch side, batch, steps, peak learning rate, the sources' shares of a batch."""
+    """A stretch of outline training: patch side, batch, steps, peak learning rate, the sources' shares of a batch.
+
+    `hard_weight`: how much the most tumour-like pixels away from tumours count beside the mean over all pixels.
+    """
 
     name: str
     side: int
@@ -36,6 +39,7 @@ class OutlinePhase:
     slices: float
     negatives: float
     phantoms: float
+    hard_weight: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -318,7 +318,7 @@ def finish(
     networks = {name: Network(content, threads=THREADS) for name, content in contents.items()}
     identity = MalignancyCalibration(intercept=0.0, logit=1.0, log_area=0.0)
     settings = Settings(
-        thresholds=Thresholds(outline=0.5, minimum_area_px=12, malignant=0.5),
+        thresholds=Thresholds.of_card({"outline": 0.5, "minimum_area_px": 12, "malignant": 0.5}),
         temperature=1.0,
         malignancy=identity,
         classifier_side_px=classifier.side,
@@ -332,15 +332,7 @@ def finish(
         labels = np.array([one.label for one in valid_images])
         settings = replace(settings, temperature=classifying.fit_temperature(logits, labels=labels))
     seen = identities(without_conflicts(sets.chest_split("train")))
-    valid_nodules, valid_rated = measuring.score_nodules(model, sets.outline.nodules["valid"][:limit])
-    calibration, malignant = measuring.calibrate_malignancy(valid_rated)
-    thresholds = measuring.choose_thresholds(
-        nodules=valid_nodules,
-        slices=measuring.score_slices(model, sets.outline.slices["valid"][:limit]),
-        normals=measuring.score_normals(model, unseen_normals(valid_images, seen=seen)[:limit]),
-        malignant=malignant,
-    )
-    settings = replace(settings, malignancy=calibration, thresholds=thresholds)
+    settings = with_thresholds(sets, parameters=parameters, networks=networks, settings=settings, limit=limit)
     model = provisional_model(networks, settings=settings)
 
     report("export: figures from held-out data")
@@ -348,22 +340,11 @@ def finish(
     figures = measuring.class_figures(
         images=judged, probabilities=measuring.classify_all(model, judged), seen=seen, seed=parameters.seed
     )
-    test_nodules, test_rated = measuring.score_nodules(model, sets.outline.nodules["test"][:limit])
-    figures |= measuring.outline_figures(
-        nodules=test_nodules,
-        slices=measuring.score_slices(model, sets.outline.slices["test"][:limit]),
-        normals=measuring.score_normals(model, unseen_normals(sets.chest_split("test"), seen=seen)[:limit]),
-        rated=test_rated,
-        calibration=calibration,
-        thresholds=thresholds,
-        seed=parameters.seed,
-    )
+    figures |= held_out_outline_figures(sets, parameters=parameters, model=model, settings=settings, limit=limit)
     entries = manifest_of(sets)
     print_of_data = fingerprint(entries)
     figures |= cross_validated_figures(out, data_fingerprint=print_of_data)
-    for name, figure in figures.items():
-        interval = "" if figure.low is None else f" ({figure.low:.3f}-{figure.high:.3f})"
-        report(f"figure: {name} {figure.value:.3f}{interval}, {figure.on}")
+    report_figures(figures, report=report)
     directory = out / "model"
     write_manifest(entries, path=directory / MANIFEST_NAME)
     write_model(
@@ -395,6 +376,49 @@ class Settings:
     classifier_side_px: int
 
 
+def with_thresholds(
+    sets: Sets, *, parameters: Parameters, networks: Mapping[str, Network], settings: Settings, limit: int | None
+) -> Settings:
+    """Return `settings` with the calibration of malignancy and the thresholds that validation data ask for."""
+    model = provisional_model(networks, settings=settings)
+    seen = identities(without_conflicts(sets.chest_split("train")))
+    nodules, rated = measuring.score_nodules(model, sets.outline.nodules["valid"][:limit])
+    calibration, malignant = measuring.calibrate_malignancy(rated)
+    unseen = unseen_normals(sets.chest_split("valid"), seen=seen)
+    normals = normals_for_thresholds(sets, parameters=parameters, valid=unseen)
+    thresholds = measuring.choose_thresholds(
+        nodules=nodules,
+        slices=measuring.score_slices(model, sets.outline.slices["valid"][:limit]),
+        normals=measuring.score_normals(model, normals[:limit]),
+        malignant=malignant,
+    )
+    return replace(settings, malignancy=calibration, thresholds=thresholds)
+
+
+def held_out_outline_figures(
+    sets: Sets, *, parameters: Parameters, model: Model, settings: Settings, limit: int | None
+) -> dict[str, Figure]:
+    """Return the card's figures of outline and malignancy, on test patients."""
+    seen = identities(without_conflicts(sets.chest_split("train")))
+    nodules, rated = measuring.score_nodules(model, sets.outline.nodules["test"][:limit])
+    return measuring.outline_figures(
+        nodules=nodules,
+        slices=measuring.score_slices(model, sets.outline.slices["test"][:limit]),
+        normals=measuring.score_normals(model, unseen_normals(sets.chest_split("test"), seen=seen)[:limit]),
+        rated=rated,
+        calibration=settings.malignancy,
+        thresholds=settings.thresholds,
+        seed=parameters.seed,
+    )
+
+
+def report_figures(figures: Mapping[str, Figure], *, report: Report) -> None:
+    """Report each figure in a line."""
+    for name, figure in figures.items():
+        interval = "" if figure.low is None else f" ({figure.low:.3f}-{figure.high:.3f})"
+        report(f"figure: {name} {figure.value:.3f}{interval}, {figure.on}")
+
+
 def provisional_model(networks: Mapping[str, Network], *, settings: Settings) -> Model:
     """Return the exported networks as the model that serving would make of them."""
     card = {
@@ -418,6 +442,19 @@ def unseen_normals(images: Sequence[ChestImage], *, seen: frozenset[str]) -> lis
     """Return the normal pictures, each content once, whose content and slice are not in `seen`."""
     unique = {one.sha1: one for one in images if one.label == NORMAL}
     return [one for one in unique.values() if not identities([one]) & seen]
+
+
+def normals_for_thresholds(sets: Sets, *, parameters: Parameters, valid: Sequence[ChestImage]) -> list[ChestImage]:
+    """Return normal slices, each once, by which false findings are judged when thresholds are chosen.
+
+    Those of `valid`, and those of the training split where the outline was not taught on them: the class was, but not
+    what is chosen here. Three slices alone would say nothing.
+    """
+    if any(phase.negatives for phase in parameters.outline.phases):
+        return list(valid)
+    train = without_conflicts(sets.chest_split("train"))
+    slices = {one.same_slice_id or one.sha1: one for one in train if one.label == NORMAL}
+    return [*valid, *slices.values()]
 
 
 def training_description(
@@ -450,13 +487,20 @@ def parity(
     paths += [one.image for one in evenly_spread(sets.outline.slices["valid"], count=PARITY_PICTURES)]
     pixels = [read_grey(path) for path in paths]
     cases = {
-        "classifier": ([classifier_slice(one, side=side)[0] for one in pixels], "logits"),
-        "outline": ([outline_slice(one)[0] for one in pixels], "outline"),
+        "classifier": (lambda one: classifier_slice(one, side=side)[0], "logits"),
+        "outline": (lambda one: outline_slice(one)[0], "outline"),
     }
     return {
-        name: vars(compare(content=contents[name], model=floats[name], pictures=pictures, output=output))
-        for name, (pictures, output) in cases.items()
-        if pictures
+        name: vars(
+            compare(
+                content=contents[name],
+                model=floats[name],
+                pictures=[prepared(one) for one in pixels],
+                output=output,
+            )
+        )
+        for name, (prepared, output) in cases.items()
+        if pixels and name in contents
     }
 
 

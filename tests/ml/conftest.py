@@ -21,7 +21,7 @@ class HandMadeModel:
     card = {"figures": {}}
 
     def __init__(self, *, probabilities=(0.6, 0.1, 0.2, 0.1), malignancy=0.8, minimum_area_px=4):
-        self.thresholds = Thresholds(outline=0.5, minimum_area_px=minimum_area_px, malignant=0.5)
+        self.thresholds = Thresholds.of_card({"outline": 0.5, "minimum_area_px": minimum_area_px, "malignant": 0.5})
         self.probabilities = np.array(probabilities, np.float32)
         self.asked_masks = []
         self._malignancy = malignancy

@@ -25,7 +25,7 @@ KEYS = [
 def answers(monkeypatch):
     given = {
         "worker": {"cold_start_s": 0.41, "rss_mb": 180.0},
-        "forward": {"ms": 40.0},
+        "forward": {"ms": 40.0, "served_ms": 13.0, "served_side_px": 128},
         "analyse": {"ms": 140.0},
         "keras": {"predict_ms": 340.0, "function_ms": 150.0},
     }
@@ -43,6 +43,7 @@ def test_speedup_is_the_ratio_within_one_run(answers):
     figures = run_benchmark(repeats=4).to_json()
     assert figures["forward_speedup"] == 8.5
     assert list(figures)[:7] == KEYS
+    assert (figures["served_forward_ms"], figures["served_side_px"]) == (13.0, 128)
     assert answers == ["worker"] * 3 + ["forward", "analyse", "keras"]
 
 

@@ -22,7 +22,7 @@ def description(**changes) -> ModelDescription:
     values = {
         "version": "test-1",
         "classes": CLASSES,
-        "thresholds": Thresholds(outline=0.4, minimum_area_px=9, malignant=0.6),
+        "thresholds": Thresholds.of_card({"outline": 0.4, "minimum_area_px": 9, "malignant": 0.6}),
         "temperature": 1.5,
         "malignancy": MalignancyCalibration(intercept=-1.0, logit=0.5, log_area=0.25),
         "training": {"fingerprint": "f" * 64, "data": {}},
@@ -114,7 +114,7 @@ class TestWrittenModel:
         card = json.loads((directory / "model.json").read_text(encoding="utf-8"))
         assert card["format"] == 1
         assert card["classes"] == list(CLASSES)
-        assert card["thresholds"] == {"outline": 0.4, "minimum_area_px": 9, "malignant": 0.6}
+        assert card["thresholds"]["outline"] == card["thresholds"]["peak"] == 0.4
         assert card["figures"]["accuracy"] == {"value": 0.5, "low": None, "high": None, "on": "a sentence"}
         for name, content in contents.items():
             entry = card["files"][name]

@@ -23,9 +23,10 @@ from ml.data import CLASSES  # noqa: E402 - only where the training packages are
 from ml.errors import DivergedError, TrainingDataError  # noqa: E402
 from ml.training import classifier as classifying  # noqa: E402
 from ml.training import figures as measuring  # noqa: E402
+from ml.training import run  # noqa: E402
 from ml.training.classifier import ClassifierData, SliceBatches  # noqa: E402
 from ml.training.loop import Checkpoint, Run, Schedule, fit, recalibrate_normalisation  # noqa: E402
-from ml.training.outline import outline_loss  # noqa: E402
+from ml.training.outline import HARD_SHARE, outline_loss  # noqa: E402
 from ml.training.parameters import DEFAULT_PATH, limited, load_parameters  # noqa: E402
 from ml.training.patches import Example, PatchMaker  # noqa: E402
 from tests.sets import draw_all_layouts  # noqa: E402
@@ -252,6 +253,36 @@ class TestOutlineLoss:
         for wrong in (np.zeros_like(mask), -10 + 0 * mask, 10 + 0 * mask, 10 - 20 * mask):
             assert float(self.losses(wrong, mask)["outline"]) > right + 0.3
 
+    def test_few_hard_pixels_far_from_tumours_count_when_asked_for(self):
+        side = 32
+        mask = np.zeros((1, side, side, 1))
+        mask[:, 8:16, 8:16] = 1
+        quiet, at_rim, far = (20 * mask - 10 for _ in range(3))
+        at_rim[:, 17:19, 8:16] = 5.0
+        far[:, 25:27, 8:16] = 5.0
+        hard = [self.hard_loss(outline, mask) for outline in (quiet, at_rim, far)]
+        assert hard[0] < 0.01
+        assert hard[1] < 0.01
+        assert hard[2] == pytest.approx(5.0, abs=0.1)
+        assert 16 == side * side // HARD_SHARE
+
+    def hard_loss(self, outline: np.ndarray, mask: np.ndarray) -> float:
+        outputs = {
+            "outline": tf.constant(outline, tf.float32),
+            "coarse": tf.nn.avg_pool2d(tf.constant(outline, tf.float32), 4, 4, "SAME"),
+            "malignancy": tf.zeros((1, 4, 4, 1)),
+        }
+        batch = {
+            "mask": tf.constant(mask, tf.float32),
+            "malignancy": tf.zeros((1,)),
+            "malignancy_weight": tf.zeros((1,)),
+        }
+        with_hard = outline_loss(outputs, batch, coarse_weight=0.3, malignancy_weight=0.3, hard_weight=1.0)
+        without = outline_loss(outputs, batch, coarse_weight=0.3, malignancy_weight=0.3)
+        assert float(without["hard"]) == 0.0
+        assert float(with_hard["loss"] - without["loss"]) == pytest.approx(float(with_hard["hard"]), abs=1e-4)
+        return float(with_hard["hard"])
+
     def test_malignancy_is_judged_over_the_finding(self):
         mask = np.zeros((1, 32, 32, 1))
         mask[:, 8:16, 8:16] = 1
@@ -429,16 +460,49 @@ class TestFigures:
         figure = measuring.figure_over_groups([1.0, 0.0], groups=["a", "a"], statistic=measuring.mean, on="x", seed=0)
         assert (figure.value, figure.low, figure.high) == (0.5, None, None)
 
-    def test_small_findings_are_dropped_at_the_scale_of_the_picture(self):
-        probability = np.zeros((100, 100), np.float16)
+    def test_small_and_faint_findings_are_dropped_at_the_scale_of_the_picture(self):
+        probability = np.zeros((100, 100), np.float32)
         probability[10:14, 10:14] = 0.9
         probability[50:60, 50:60] = 0.9
-        thresholds = measuring.Thresholds(outline=0.5, minimum_area_px=20, malignant=0.5)
+        probability[80:90, 80:90] = 0.7
+        cut = measuring.Cut(outline=0.5, peak=0.8, minimum_area_px=20)
         mask = np.zeros((100, 100), bool)
-        kept, count = measuring.predicted_mask(measuring.Scored(probability, mask, "a"), thresholds=thresholds)
+        kept, count = measuring.predicted_mask(measuring.Scored(probability, mask, "a"), cut=cut)
         assert (int(kept.sum()), count) == (100, 1)
-        large = measuring.Scored(probability, mask, "a", area_scale=16.0)
-        assert measuring.predicted_mask(large, thresholds=thresholds)[1] == 0
+        large = measuring.Scored(probability, mask, "a", body_side_px=1024)
+        assert measuring.predicted_mask(large, cut=cut)[1] == 0
+
+    def test_thresholds_part_sure_tumours_from_likely_nothing(self):
+        def scored(*, peak, is_tumour):
+            probability = np.zeros((64, 64), np.float32)
+            probability[20:32, 20:32], probability[24, 24] = 0.6, peak
+            mask = (probability > 0) if is_tumour else np.zeros((64, 64), bool)
+            return measuring.Scored(probability, mask, "a", body_side_px=256)
+
+        chosen = measuring.choose_thresholds(
+            nodules=[scored(peak=0.7, is_tumour=True)],
+            slices=[scored(peak=0.992, is_tumour=True)],
+            normals=[scored(peak=0.96, is_tumour=False)] * 3,
+            malignant=0.4,
+        )
+        assert chosen.outline <= 0.6 < 0.96 < chosen.peak <= 0.992
+        assert chosen.crop_outline <= 0.6
+        assert chosen.crop_peak <= 0.7
+        assert chosen.malignant == 0.4
+
+    def test_thresholds_without_pictures_are_the_usual_ones(self):
+        chosen = measuring.choose_thresholds(nodules=[], slices=[], normals=[], malignant=0.5)
+        assert 0 < chosen.outline <= chosen.peak < 1
+
+    @pytest.mark.parametrize("negatives", [0.0, 0.1])
+    def test_normals_that_the_outline_was_taught_on_choose_no_thresholds(self, data_folder, negatives):
+        parameters = load_parameters()
+        phases = tuple(replace(phase, negatives=negatives) for phase in parameters.outline.phases)
+        parameters = replace(parameters, outline=replace(parameters.outline, phases=phases))
+        sets = run.read_sets(data_folder, parameters=parameters)
+        found = run.normals_for_thresholds(sets, parameters=parameters, valid=())
+        assert {one.split for one in found} == (set() if negatives else {"train"})
+        assert all(one.label == run.NORMAL for one in found)
 
     def test_malignancy_of_one_kind_only_is_left_uncalibrated(self):
         rated = [measuring.Rated(logit=1.0, log_area=2.0, is_malignant=True, patient="a")]
@@ -502,6 +566,20 @@ class TestCommand:
         record = json.loads((tmp_path / "out/cross_validation.json").read_text(encoding="utf-8"))
         headline = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "ece")
         assert {f"grouped_cv_{name}" for name in headline} <= set(record["figures"])
+
+        former = load_model(tmp_path / "out/model").card
+        train(*options, "--limit", 2, "--resume", "--stage", "outline", "--keep-classifier", tmp_path / "out/model")
+        renewed = load_model(tmp_path / "out/model").card
+        assert renewed["files"]["classifier"]["sha256"] == former["files"]["classifier"]["sha256"]
+        assert renewed["temperature"] == former["temperature"]
+        assert renewed["figures"]["official_test_accuracy"] == former["figures"]["official_test_accuracy"]
+        assert set(renewed["figures"]) == set(former["figures"])
+        with pytest.raises(CommandError, match="other data"):
+            train(*options, "--limit", 3, "--stage", "outline", "--keep-classifier", tmp_path / "out/model")
+
+    def test_keeping_the_class_network_goes_with_a_new_outline_only(self, tmp_path):
+        with pytest.raises(CommandError, match="--stage outline"):
+            train("--data", tmp_path, "--keep-classifier", tmp_path)
 
     def test_without_data_it_says_what_to_name(self, monkeypatch):
         monkeypatch.delenv("IRA_DATA_DIR", raising=False)

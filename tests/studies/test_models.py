@@ -92,7 +92,7 @@ def test_succeed_stores_answer_findings_and_pictures() -> None:
     assert stored.model_version == "test-1"
     assert stored.probabilities["adenocarcinoma"] == 0.71
     assert stored.malignant_probability == 0.885
-    assert stored.thresholds == {"outline": 0.5, "minimum_area_px": 20, "malignant": 0.5}
+    assert stored.thresholds["outline"] == stored.thresholds["peak"] == stored.thresholds["malignant"] == 0.5
     assert stored.finished_at is not None
     assert stored.lease_expires_at is None
     for file, content in ((stored.overlay, b"overlay"), (stored.mask, b"mask"), (stored.activation, b"activation")):

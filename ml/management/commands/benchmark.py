@@ -12,11 +12,13 @@ from ml.errors import MlError
 LABELS: Final = {
     "keras_predict_ms": "VGG16 224 x 224, Keras predict (ms)",
     "tf_function_ms": "VGG16 224 x 224, tf.function (ms)",
-    "forward_ms": "our classifier's forward pass (ms)",
+    "forward_ms": "our class network, 224 x 224 (ms)",
     "forward_speedup": "times faster than Keras predict",
     "analyse_ms": "whole path, file bytes to overlay (ms)",
     "cold_start_s": "worker: import and load (s)",
     "worker_rss_mb": "worker: memory (MB)",
+    "served_forward_ms": "our class network as it is served (ms)",
+    "served_side_px": "… at this side (pixels)",
     "threads": "threads",
     "repeats": "repeats",
 }

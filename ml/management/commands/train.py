@@ -39,6 +39,12 @@ class Command(BaseCommand):
             action="store_true",
             help="grouped 5-fold of the slice class on the trunk in --out; recorded for the next export",
         )
+        parser.add_argument(
+            "--keep-classifier",
+            type=Path,
+            metavar="MODEL",
+            help="with --stage outline: export the outline beside the class network of this model folder",
+        )
         parser.add_argument("--mlflow", action="store_true", help="log parameters and figures to MLflow")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -46,6 +52,8 @@ class Command(BaseCommand):
             raise CommandError("No data folder was named. Give one with --data or in the environment as IRA_DATA_DIR.")
         if options["limit"] is not None and options["limit"] < 1:
             raise CommandError("--limit must be at least 1.")
+        if options["keep_classifier"] and options["stage"] != "outline":
+            raise CommandError("--keep-classifier goes with --stage outline: the other stages train the class anew.")
         try:
             self._train(**options)
         except MlError as error:
@@ -85,6 +93,18 @@ class Command(BaseCommand):
             else:
                 outline = run.load_outline(out, parameters=parameters)
             if stage == "outline":
+                if options["keep_classifier"]:
+                    from ml.training.renewal import renew_outline
+
+                    renew_outline(
+                        sets,
+                        parameters=parameters,
+                        outline=outline,
+                        former=options["keep_classifier"],
+                        out=out,
+                        report=self._report,
+                        limit=limit,
+                    )
                 return
             classifier = run.run_classifier(
                 sets,
