@@ -37,7 +37,7 @@ DEEDS: Final[Mapping[str, Promise]] = {
     Action.CLAIMED: gettext_lazy("connected with a log-in"),
     Action.SHARED: gettext_lazy("gave somebody access to"),
     Action.UNSHARED: gettext_lazy("ended somebody's access to"),
-    Action.OPENED_IN_EMERGENCY: gettext_lazy("opened without the usual permission, giving a reason"),
+    Action.OPENED_IN_EMERGENCY: gettext_lazy("used emergency access to"),
     Action.DELETED: gettext_lazy("deleted"),
     # With a record to it: somebody who has not entered the code of a link that the patient made.
     Action.LOGIN_FAILED: gettext_lazy("tried in vain to open"),

@@ -5,7 +5,6 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
@@ -28,12 +27,7 @@ def emergency_access(request: HttpRequest) -> HttpResponseBase:
         elif opening := open_in_emergency(request, doctor=current_user(request), **form.cleaned_data):
             if opening.until is None:
                 messages.info(request, _("You may read this record anyway; nobody was told of an emergency."))
-            else:
-                messages.warning(
-                    request,
-                    _("You may read this record until %(until)s. The patient and your administrators were told.")
-                    % {"until": f"{timezone.localtime(opening.until):%H:%M}"},
-                )
+            # Otherwise the banner on the page says all that there is to say.
             return redirect("studies:patient_detail", patient_id=opening.patient.id)
         else:
             form.add_error(
