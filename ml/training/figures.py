@@ -22,7 +22,7 @@ from ml.preprocessing import stretch
 from ml.runtime import Cut, Model, Thresholds, pooled_logit
 
 BOOTSTRAP_SAMPLES = 1000
-OUTLINE_THRESHOLDS = tuple(round(value, 1) for value in np.arange(0.3, 0.95, 0.1))
+OUTLINE_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # The network is sure of its tumours: what parts them from false findings lies close to 1.
 PEAKS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
 MINIMUM_AREAS_PX = (4, 8, 12, 16, 24, 32)

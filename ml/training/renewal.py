@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from ml.data import fingerprint
+from ml.data import ManifestEntry, fingerprint
 from ml.errors import TrainingDataError
 from ml.export import Figure, MalignancyCalibration, ModelDescription, deployable_outline, to_litert, write_model
 from ml.runtime import Network, Thresholds, read_card, read_checked
@@ -15,6 +15,17 @@ from ml.training import run
 from ml.training.parameters import Parameters
 
 OUTLINE_FIGURES = ("lidc_", "malignancy_", "slice_", "false_positives_")
+
+
+def check_same_data(sets: run.Sets, *, former: Path) -> tuple[ManifestEntry, ...]:
+    """Return the manifest of `sets`. Raises TrainingDataError where `former` was taught on other data."""
+    entries = run.manifest_of(sets)
+    if read_card(former)["training"]["fingerprint"] != fingerprint(entries):
+        raise TrainingDataError(
+            f"The model in {former} was taught on other data than these, so its figures would not hold. Train the "
+            "slice class too (--stage all)."
+        )
+    return entries
 
 
 def renew_outline(
@@ -34,12 +45,7 @@ def renew_outline(
     TrainingDataError where `former` was taught on other data, and ModelFileError where it cannot be read.
     """
     card = read_card(former)
-    entries = run.manifest_of(sets)
-    if card["training"]["fingerprint"] != fingerprint(entries):
-        raise TrainingDataError(
-            f"The model in {former} was taught on other data than these, so its figures would not hold. Train the "
-            "slice class too (--stage all)."
-        )
+    entries = check_same_data(sets, former=former)
     report("export: folding and quantising the outline")
     plain = deployable_outline(outline, width=parameters.outline.width)
     contents = {"classifier": read_checked(former, card=card, name="classifier"), "outline": to_litert(plain)}

@@ -21,6 +21,7 @@ tf = pytest.importorskip("tensorflow", reason="training packages (requirements/m
 
 from ml.data import CLASSES  # noqa: E402 - only where the training packages are installed
 from ml.errors import DivergedError, TrainingDataError  # noqa: E402
+from ml.runtime import STARTER_DIRECTORY  # noqa: E402
 from ml.training import classifier as classifying  # noqa: E402
 from ml.training import figures as measuring  # noqa: E402
 from ml.training import run  # noqa: E402
@@ -574,8 +575,12 @@ class TestCommand:
         assert renewed["temperature"] == former["temperature"]
         assert renewed["figures"]["official_test_accuracy"] == former["figures"]["official_test_accuracy"]
         assert set(renewed["figures"]) == set(former["figures"])
+
+    def test_a_class_network_taught_on_other_data_is_not_kept(self, data_folder, tmp_path):
+        options = ("--data", data_folder, "--out", tmp_path / "out", "--stage", "outline")
         with pytest.raises(CommandError, match="other data"):
-            train(*options, "--limit", 3, "--stage", "outline", "--keep-classifier", tmp_path / "out/model")
+            train(*options, "--keep-classifier", STARTER_DIRECTORY)
+        assert not (tmp_path / "out").exists()
 
     def test_keeping_the_class_network_goes_with_a_new_outline_only(self, tmp_path):
         with pytest.raises(CommandError, match="--stage outline"):

@@ -63,7 +63,7 @@ class Command(BaseCommand):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         try:
             # Imported here: TensorFlow takes seconds and is absent where the model is only served.
-            from ml.training import run
+            from ml.training import renewal, run
             from ml.training.parameters import DEFAULT_PATH, limited, load_parameters
         except ModuleNotFoundError as error:
             raise MissingDependencyError(
@@ -73,6 +73,9 @@ class Command(BaseCommand):
         if limit is not None:
             parameters = limited(parameters, limit=limit)
         sets = run.read_sets(Path(data), parameters=parameters, limit=limit)
+        if options["keep_classifier"]:
+            # Before the hours of training, not after them.
+            renewal.check_same_data(sets, former=options["keep_classifier"])
         out.mkdir(parents=True, exist_ok=True)
         with _Log(is_used=options["mlflow"], stage=stage) as log:
             log.parameters(parameters)
@@ -94,9 +97,7 @@ class Command(BaseCommand):
                 outline = run.load_outline(out, parameters=parameters)
             if stage == "outline":
                 if options["keep_classifier"]:
-                    from ml.training.renewal import renew_outline
-
-                    renew_outline(
+                    renewal.renew_outline(
                         sets,
                         parameters=parameters,
                         outline=outline,
