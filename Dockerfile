@@ -33,6 +33,7 @@ COPY studies studies
 COPY reports reports
 COPY ml ml
 COPY templates templates
+COPY locale locale
 # Static files are collected at build time; the throw-away values satisfy the settings and reach no running process.
 RUN DJANGO_SECRET_KEY=build IRA_AUDIT_KEY=build DJANGO_ALLOWED_HOSTS=build DATABASE_URL=sqlite:////tmp/build.sqlite3 EMAIL_URL=consolemail:// \
     IRA_VAR_DIR=/tmp/build IRA_STATIC_ROOT=/app/static python manage.py collectstatic --noinput --verbosity 0 \

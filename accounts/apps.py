@@ -5,13 +5,14 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.management import call_command
 from django.db.models.signals import post_migrate
+from django.utils.translation import gettext_lazy as _
 
 
 class AccountsConfig(AppConfig):
     """Names the app for Django and for the admin."""
 
     name = "accounts"
-    verbose_name = "People"
+    verbose_name = _("People")
 
     def ready(self) -> None:
         """Register the checks, what follows a used password link or second step, and the table of the counters."""

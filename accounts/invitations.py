@@ -10,6 +10,7 @@ from allauth.core.context import request_context
 from django.http import HttpRequest
 from django.urls import reverse
 
+from accounts.language import speaking_to
 from accounts.models import User
 
 
@@ -21,7 +22,7 @@ def has_confirmed_email(user: User) -> bool:
 def send_invitation(request: HttpRequest, *, user: User) -> None:
     """Mail a link with which somebody whom an administrator created chooses their first password."""
     key = f"{user_pk_to_url_str(user)}-{default_token_generator.make_token(user)}"
-    with request_context(request):
+    with request_context(request), speaking_to(user):
         adapter = get_adapter(request)
         context = {"user": user, "url": adapter.get_reset_password_from_key_url(key)}
         adapter.send_mail("accounts/email/invitation", user.email, context)
@@ -30,20 +31,20 @@ def send_invitation(request: HttpRequest, *, user: User) -> None:
 def send_approval(request: HttpRequest, *, user: User) -> None:
     """Tell a doctor that the portal is open to them now."""
     context = {"user": user, "url": request.build_absolute_uri(reverse("account_login"))}
-    with request_context(request):
+    with request_context(request), speaking_to(user):
         get_adapter(request).send_mail("accounts/email/approved", user.email, context)
 
 
 def send_rejection(request: HttpRequest, *, user: User) -> None:
     """Tell a doctor that the request for access was turned down, and why."""
-    with request_context(request):
+    with request_context(request), speaking_to(user):
         get_adapter(request).send_mail("accounts/email/rejected", user.email, {"user": user})
 
 
 def send_second_factor_removed(request: HttpRequest, *, user: User) -> None:
     """Tell somebody that an administrator has removed their second step."""
     context = {"user": user, "url": request.build_absolute_uri(reverse("account_login"))}
-    with request_context(request):
+    with request_context(request), speaking_to(user):
         get_adapter(request).send_mail("accounts/email/second_factor_removed", user.email, context)
 
 

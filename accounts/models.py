@@ -3,6 +3,7 @@
 import uuid
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -107,6 +108,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     rejection_reason = models.TextField(_("reason of the rejection"), max_length=500, blank=True, editable=False)
     is_active = models.BooleanField(_("may log in"), default=True)
     is_staff = models.BooleanField(_("may open the administration"), default=False)
+    # Empty while nobody has chosen: pages then follow the browser, mails the installation.
+    language = models.CharField(_("language"), max_length=10, choices=settings.LANGUAGES, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = UserManager()

@@ -26,6 +26,7 @@ class Errand:
 
     key: str
     label: str
+    all_label: str
     none: str
     url: str
     count: int
@@ -67,6 +68,7 @@ def errands_of(doctor: User) -> tuple[Errand, ...]:
             rows_for(doctor, unread).order_by(*ORDERS["triage"].fields),
             key="unread",
             label=_("Unread answers"),
+            all_label=_("All unread answers"),
             none=_("You have opened every answer."),
             url=f"{worklist}?state=unread",
         ),
@@ -74,6 +76,7 @@ def errands_of(doctor: User) -> tuple[Errand, ...]:
             rows_for(doctor, studies.filter(state=Analysis.State.FAILED)).order_by(*ORDERS["newest"].fields),
             key="failed",
             label=_("Failed analyses"),
+            all_label=_("All failed analyses"),
             none=_("No analysis has failed."),
             url=f"{worklist}?state=failed",
         ),
@@ -81,6 +84,7 @@ def errands_of(doctor: User) -> tuple[Errand, ...]:
             drafts.filter(state=Report.State.DRAFT).order_by("-created_at", "id"),
             key="draft",
             label=_("Drafts to finish and sign"),
+            all_label=_("All drafts to finish and sign"),
             none=_("No draft is open."),
             url=f"{reports}?state=draft",
         ),
@@ -88,6 +92,7 @@ def errands_of(doctor: User) -> tuple[Errand, ...]:
             drafts.filter(state=Report.State.SIGNED, superseded_at=None).order_by("-created_at", "id"),
             key="signed",
             label=_("Signed, not yet released"),
+            all_label=_("All signed, not yet released"),
             none=_("Nothing waits to be released."),
             url=f"{reports}?state=signed",
         ),
@@ -95,6 +100,7 @@ def errands_of(doctor: User) -> tuple[Errand, ...]:
             Handover.objects.waiting_for(doctor).select_related("study__patient"),
             key="handover",
             label=_("Patients who ask for a doctor"),
+            all_label=_("All patients who ask for a doctor"),
             none=_("No patient waits for a doctor of your hospital."),
             url=reverse("studies:handover_list"),
         ),

@@ -55,7 +55,7 @@ class Examination:
     def area_text(self) -> str:
         """The area for people."""
         if self.area_mm2 is not None:
-            return _("%(area).0f mm\u00b2") % {"area": self.area_mm2}
+            return _("%(area).0f mm²") % {"area": self.area_mm2}
         if self.area_px is not None:
             return _("%(area)d pixels") % {"area": self.area_px}
         return "\u2013"
@@ -145,7 +145,7 @@ def plots_of(examinations: tuple[Examination, ...]) -> tuple[Plot, ...]:
     """
     diameters = [(one, one.long_axis_mm) for one in examinations if one.long_axis_mm is not None]
     areas = [(one, one.area_mm2) for one in examinations if one.area_mm2 is not None]
-    drawn = ((_("Longest diameter, mm"), diameters, 1), (_("Area, mm\u00b2"), areas, 0))
+    drawn = ((_("Longest diameter, mm"), diameters, 1), (_("Area, mm²"), areas, 0))
     return tuple(_plot(title, known, digits=digits) for title, known, digits in drawn if len(known) > 1)
 
 

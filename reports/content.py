@@ -99,14 +99,14 @@ class FindingPart:
         if self.long_axis_mm is None and self.short_axis_px is None:
             return _("%(long).0f pixels") % {"long": self.long_axis_px}
         if self.long_axis_mm is not None and self.short_axis_mm is not None:
-            return _("%(long).1f \u00d7 %(short).1f mm") % {"long": self.long_axis_mm, "short": self.short_axis_mm}
-        return _("%(long).0f \u00d7 %(short).0f pixels") % {"long": self.long_axis_px, "short": self.short_axis_px}
+            return _("%(long).1f × %(short).1f mm") % {"long": self.long_axis_mm, "short": self.short_axis_mm}
+        return _("%(long).0f × %(short).0f pixels") % {"long": self.long_axis_px, "short": self.short_axis_px}
 
     @property
     def area_text(self) -> str:
         """The area in square millimetres where known, else in pixels; a dash where only a diameter was measured."""
         if self.area_mm2 is not None:
-            return _("%(area).0f mm\u00b2") % {"area": self.area_mm2}
+            return _("%(area).0f mm²") % {"area": self.area_mm2}
         return _("%(area)d pixels") % {"area": self.area_px} if self.area_px is not None else "\u2013"
 
     @property

@@ -129,8 +129,8 @@ def _slice_prose(slice_: SlicePart) -> str:
         spacing = _("no pixel spacing in the file, so sizes are given in pixels and not in millimetres")
     else:
         row_mm, column_mm = slice_.pixel_spacing_mm
-        spacing = _("pixel spacing %(row).2f \u00d7 %(column).2f mm") % {"row": row_mm, "column": column_mm}
-    head = _("Slice %(number)d (%(width)d \u00d7 %(height)d pixels, %(spacing)s).") % {
+        spacing = _("pixel spacing %(row).2f × %(column).2f mm") % {"row": row_mm, "column": column_mm}
+    head = _("Slice %(number)d (%(width)d × %(height)d pixels, %(spacing)s).") % {
         "number": slice_.number,
         "width": slice_.width,
         "height": slice_.height,
@@ -168,7 +168,7 @@ def _finding_sentence(finding: FindingPart, *, slice_: SlicePart) -> str:
     if finding.short_axis_px is None or finding.area_px is None:
         size = _("longest diameter %(size)s") % {"size": finding.size_text}
     elif finding.long_axis_mm is not None and finding.area_mm2 is not None:
-        size = _("longest diameter %(long).1f mm, perpendicular %(short).1f mm, area %(area).0f mm\u00b2") % {
+        size = _("longest diameter %(long).1f mm, perpendicular %(short).1f mm, area %(area).0f mm²") % {
             "long": finding.long_axis_mm,
             "short": finding.short_axis_mm or 0.0,
             "area": finding.area_mm2,

@@ -9,7 +9,10 @@ from django.utils.translation import gettext_lazy as _
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One word: ``slug`` is its place on the page, ``pattern`` finds it in a text of lower case (``casefold``)."""
+    """One word: ``slug`` is its place on the page, ``pattern`` finds it in a folded text (``casefold``).
+
+    A report keeps the language in which it was written, so a pattern holds the words of all languages of the portal.
+    """
 
     slug: str
     pattern: str
@@ -32,7 +35,7 @@ ENTRIES: Final = (
     ),
     Entry(
         slug="axial",
-        pattern=r"\baxial|\bslice",
+        pattern=r"\baxial|\bslice|\bschicht",
         word=_("axial slice"),
         meaning=_(
             "A cross-section through the body, seen from the feet. So the right side of the body is on the left."
@@ -41,35 +44,35 @@ ENTRIES: Final = (
     ),
     Entry(
         slug="lobe",
-        pattern=r"\blobe|\blobar",
+        pattern=r"\blobe|\blobar|lappen\b|lappens\b",
         word=_("lobe"),
         meaning=_("One of the five parts of the lungs: three on the right, two on the left."),
         diagram="lobes",
     ),
     Entry(
         slug="nodule",
-        pattern=r"\bnodul",
+        pattern=r"\bnodul|rundherd|\bknötchen",
         word=_("nodule"),
         meaning=_("A small round spot. Most nodules in the lung are harmless."),
         diagram="sizes",
     ),
     Entry(
         slug="mass",
-        pattern=r"\bmass(es)?\b",
+        pattern=r"\bmass(es)?\b|\braumforderung",
         word=_("mass"),
         meaning=_("A spot of more than 3 cm. It says how large something is, not what it is."),
         diagram="sizes",
     ),
     Entry(
         slug="spiculated",
-        pattern=r"\bspicul",
+        pattern=r"\bspicul|\bspikul",
         word=_("spiculated"),
         meaning=_("With fine lines like rays around it. Doctors look closely at such spots; scars can look the same."),
         diagram="edges",
     ),
     Entry(
         slug="lesion",
-        pattern=r"\blesion",
+        pattern=r"\blesion|\bläsion",
         word=_("lesion"),
         meaning=_("Any place that looks different from healthy tissue; it does not say why."),
     ),
@@ -78,28 +81,28 @@ ENTRIES: Final = (
     ),
     Entry(
         slug="malignant",
-        pattern=r"\bmalignan",
+        pattern=r"\bmalignan|\bmalign|\bbösartig",
         word=_("malignant"),
         meaning=_("Cancerous: able to grow into its surroundings or to spread."),
     ),
-    Entry(slug="benign", pattern=r"\bbenign", word=_("benign"), meaning=_("Not cancerous.")),
+    Entry(slug="benign", pattern=r"\bbenign|\bgutartig", word=_("benign"), meaning=_("Not cancerous.")),
     Entry(
         slug="adenocarcinoma",
-        pattern=r"\badenocarcinoma",
+        pattern=r"\badenocarcinoma|\badenokarzinom",
         word=_("adenocarcinoma"),
         meaning=_("The most frequent kind of lung cancer; it starts in cells that make mucus."),
         diagram="origins",
     ),
     Entry(
         slug="squamous",
-        pattern=r"\bsquamous",
+        pattern=r"\bsquamous|\bplattenepithel",
         word=_("squamous cell carcinoma"),
         meaning=_("A kind of lung cancer that starts in the lining of the airways."),
         diagram="origins",
     ),
     Entry(
         slug="large-cell",
-        pattern=r"\blarge cell",
+        pattern=r"\blarge cell|\bgrosszellig",
         word=_("large cell carcinoma"),
         meaning=_("A rarer kind of lung cancer, named after how its cells look under the microscope."),
         diagram="origins",
@@ -112,7 +115,7 @@ ENTRIES: Final = (
     ),
     Entry(
         slug="biopsy",
-        pattern=r"\bbiops|\btissue sample",
+        pattern=r"\bbiops|\btissue sample|\bgewebeprobe",
         word=_("biopsy"),
         meaning=_("Taking a small sample of tissue, mostly with a needle."),
         diagram="biopsy",
@@ -125,20 +128,20 @@ ENTRIES: Final = (
     ),
     Entry(
         slug="effusion",
-        pattern=r"\beffusion",
+        pattern=r"\beffusion|erguss",
         word=_("effusion"),
         meaning=_("Fluid where there should be none, for example around the lung."),
         diagram="effusion",
     ),
     Entry(
         slug="clinical-correlation",
-        pattern=r"\bclinical correlation",
+        pattern=r"\bclinical correlation|\bklinische korrelation|\bklinischer korrelation",
         word=_("clinical correlation"),
         meaning=_("Comparing the picture with your complaints and other tests."),
     ),
     Entry(
         slug="follow-up",
-        pattern=r"\bfollow-up|\bfollow up",
+        pattern=r"\bfollow-up|\bfollow up|\bverlaufskontroll|\bkontrolle\b",
         word=_("follow-up"),
         meaning=_("Looking again after some time to see whether something has changed."),
     ),

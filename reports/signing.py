@@ -12,6 +12,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.language import speaking_to
 from accounts.models import User
 from reports.content import collect_addendum, collect_content
 from reports.errors import InvalidTransitionError, StaleDraftError
@@ -99,11 +100,13 @@ def sign_addendum(report: Report, *, by: User, text: str, link: str) -> Addendum
 
 def _notify(reader: User, *, link: str, is_replaced: bool = False) -> bool:
     context = {"reader": reader, "link": link, "is_replaced": is_replaced}
-    waiting, replaced = _("A document is waiting for you"), _("A document in your account was replaced")
+    with speaking_to(reader):
+        subject = _("A document in your account was replaced") if is_replaced else _("A document is waiting for you")
+        message = render_to_string("reports/release_email.txt", context)
     try:
         send_mail(
-            subject=replaced if is_replaced else waiting,
-            message=render_to_string("reports/release_email.txt", context),
+            subject=subject,
+            message=message,
             from_email=settings.DEFAULT_FROM_EMAIL,
             recipient_list=[reader.email],
         )

@@ -9,6 +9,7 @@ import logging
 import smtplib
 import uuid
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -20,6 +21,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.language import speaking_to
 from accounts.models import AccessEvent, Role, User
 from studies.models import Patient, PatientUserObjectPermission, StudyUserObjectPermission
 from studies.permissions import grant_in_emergency
@@ -83,7 +85,10 @@ def _tell_patient(request: HttpRequest, patient: Patient) -> None:
             "hospital": patient.hospital.name,
             "link": request.build_absolute_uri(reverse("access_history")) if patient.user is not None else "",
         }
-        _mail([email], subject=_("Your record was opened"), template="studies/email/emergency_patient.txt", **context)
+        with speaking_to(patient.user) if patient.user is not None else nullcontext():
+            _mail(
+                [email], subject=_("Your record was opened"), template="studies/email/emergency_patient.txt", **context
+            )
 
 
 def _tell_administrators(request: HttpRequest, doctor: User) -> None:

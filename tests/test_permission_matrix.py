@@ -351,6 +351,8 @@ TABLE = [
     Question(name="accounts:doctor_signup", answers=everybody(302, anonymous=200)),
     Question(name="account_signup", answers=everybody(302, anonymous=200)),
     Question(name="account_login", answers=everybody(302, anonymous=200)),
+    Question(name="accounts:set_language", answers=everybody(405)),
+    Question(name="accounts:set_language", method="post", data={"language": "de"}, answers=everybody(302)),
     Question(name="account_logout", answers=everybody(200, anonymous=302)),
     Question(name="account_logout", method="post", answers=everybody(302)),
     Question(name="account_inactive", answers=everybody(200)),

@@ -47,6 +47,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "accounts.language.UserLanguageMiddleware",
     "accounts.sessions.SessionLifetimeMiddleware",
     "accounts.sessions.LoginRequiredMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -173,9 +174,10 @@ ANONYMOUS_USER_NAME = None
 GUARDIAN_RAISE_403 = False
 
 LANGUAGE_CODE = "en-gb"
-# The languages that pages are written in. With Django's long default list, a page for a German browser would call its
-# English text German and mix in Django's own German sentences.
-LANGUAGES = [("en-gb", "English")]
+# The languages that pages are written in, each by its own name. With Django's long default list, a page for a French
+# browser would call its English text French and mix in Django's own French sentences.
+LANGUAGES = [("en-gb", "English"), ("de", "Deutsch")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = env.str("IRA_TIME_ZONE", default="UTC")
 USE_I18N = True
 USE_TZ = True
