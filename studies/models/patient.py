@@ -30,9 +30,9 @@ class PatientQuerySet(models.QuerySet["Patient"]):
         if not getattr(user, "is_approved_doctor", False):
             return self.none()
         return self.filter(
+            PatientUserObjectPermission.is_held_by(user, codename=codename),
             ~PatientUserObjectPermission.has_ended(of=user, codename=codename),
             hospital_id=user.hospital_id,
-            id__in=PatientUserObjectPermission.ids_granted_to(user, codename=codename),
         )
 
     def matching(self, text: str) -> "PatientQuerySet":

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django_q.tasks import async_task
 
-from accounts.models import User
+from accounts.models import Hospital, User
 from studies.errors import InvalidTransitionError
 from studies.models.finding import Finding
 from studies.models.grant import StudyUserObjectPermission
@@ -49,9 +49,9 @@ class StudyQuerySet(models.QuerySet["Study"]):
         if not getattr(user, "is_approved_doctor", False):
             return self.none()
         return self.filter(
+            StudyUserObjectPermission.is_held_by(user, codename=codename),
             ~StudyUserObjectPermission.has_ended(of=user, codename=codename),
             patient__hospital_id=user.hospital_id,
-            id__in=StudyUserObjectPermission.ids_granted_to(user, codename=codename),
         )
 
     def with_slice_count(self) -> "StudyQuerySet":
@@ -77,9 +77,11 @@ class StudyQuerySet(models.QuerySet["Study"]):
         from studies.models.review import FirstImpression
 
         noted = FirstImpression.objects.filter(study=models.OuterRef("pk"), doctor=user)
+        answers_at_once = Hospital.objects.filter(reads_first=False)
         return self.annotate(
             is_revealed=models.Case(
-                models.When(patient__hospital__reads_first=False, then=True),
+                # A list, not a join: a record may have no hospital, and an outer join hides the order of the index.
+                models.When(patient__hospital_id__in=answers_at_once.values("pk"), then=True),
                 default=models.Exists(noted),
                 output_field=models.BooleanField(),
             )
