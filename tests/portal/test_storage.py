@@ -43,7 +43,8 @@ def test_what_is_stored_is_read_back_and_its_size_is_the_plain_one(store: Privat
     content = os.urandom(size)
     name = store.save("images/a.png", ContentFile(content))
     assert on_disk(store, name).startswith(MAGIC)
-    assert content[:64] == b"" or content[:64] not in on_disk(store, name)
+    # A byte or two stand in any cipher text by chance.
+    assert size < 8 or content[:64] not in on_disk(store, name)
     assert content_of(store, name) == content
     assert store.size(name) == size
 
