@@ -211,7 +211,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         who is no doctor or belongs to no hospital.
         """
         if not self.may_be_managed_by(by):
-            raise PermissionDenied("Only an administrator of the doctor's hospital can approve a doctor.")
+            raise PermissionDenied(_("Only an administrator of the doctor's hospital can approve a doctor."))
         if self.role != Role.DOCTOR or self.hospital_id is None:
             raise ValidationError(_("Only a doctor who belongs to a hospital can be approved."))
         if self.approved_at is not None:
@@ -230,7 +230,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         reason, for somebody who is no doctor, and for one who is approved already (deactivate them instead).
         """
         if not self.may_be_managed_by(by):
-            raise PermissionDenied("Only an administrator of the doctor's hospital can reject a doctor.")
+            raise PermissionDenied(_("Only an administrator of the doctor's hospital can reject a doctor."))
         if self.role != Role.DOCTOR or self.approved_at is not None:
             raise ValidationError(_("Only a doctor who waits for approval can be rejected."))
         if not reason.strip():

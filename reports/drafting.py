@@ -36,7 +36,7 @@ def draft_report(study: Study, *, by: User, template: ReportTemplate | None = No
     analysis of the study has succeeded.
     """
     if not by.is_approved_doctor:
-        raise PermissionDenied("Only an approved doctor can draft a report.")
+        raise PermissionDenied(_("Only an approved doctor can draft a report."))
     if not study.reveals_ai_to(by):
         # The draft tells what the software measured.
         raise FirstImpressionMissingError(

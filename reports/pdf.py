@@ -144,7 +144,7 @@ def print_page(html: str, *, sources: Mapping[str, str], dated: datetime, name: 
 
     def resolve(uri: str, _relative_to: str | None) -> str:
         if uri not in known:
-            raise PdfError("The report asks for a picture that is not its own, so no PDF was made.")
+            raise PdfError(_("The report asks for a picture that is not its own, so no PDF was made."))
         return known[uri]
 
     target = io.BytesIO()

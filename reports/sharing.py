@@ -40,7 +40,7 @@ def share_report(request: HttpRequest, report: Report, *, by: User, email: str, 
     that ``by`` does not read as its patient, ``MailError`` if the mail could not be sent; nothing is stored then.
     """
     if not by.is_patient or not Report.objects.visible_to(by).filter(pk=report.pk).exists():
-        raise PermissionDenied("Only the patient can share a report that was released to them.")
+        raise PermissionDenied(_("Only the patient can share a report that was released to them."))
     with transaction.atomic():
         link, token = ShareLink.issue(report, by=by, recipient_email=email, days=days)
         address = request.build_absolute_uri(reverse("reports:share_open", kwargs={"token": token}))

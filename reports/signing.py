@@ -42,7 +42,7 @@ def sign_report(report: Report, *, by: User, revision: int, evidence: str) -> No
     """
     report.refresh_from_db()
     if not report.can_be_changed_by(by):
-        raise PermissionDenied("Only a doctor who may work on the study can sign its report.")
+        raise PermissionDenied(_("Only a doctor who may work on the study can sign its report."))
     report.check_can_be_signed(by=by, revision=revision)
     if Analysis.objects.active().filter(image__study=report.study).exists():
         raise InvalidTransitionError(
@@ -66,7 +66,7 @@ def release_report(report: Report, *, by: User, link: str) -> Release:
     Raises ``PermissionDenied`` unless ``by`` may work on the study, ``InvalidTransitionError`` unless signed.
     """
     if not report.can_be_changed_by(by):
-        raise PermissionDenied("Only a doctor who may work on the study can release its report.")
+        raise PermissionDenied(_("Only a doctor who may work on the study can release its report."))
     with transaction.atomic():
         report.release(by=by)
         has_reader = grant_release(report)
@@ -82,7 +82,7 @@ def sign_addendum(report: Report, *, by: User, text: str, link: str) -> Addendum
     signed and in force, ``PdfError`` if the page cannot be made. Nothing is stored then.
     """
     if not report.can_be_changed_by(by):
-        raise PermissionDenied("Only a doctor who may work on the study can add to its report.")
+        raise PermissionDenied(_("Only a doctor who may work on the study can add to its report."))
     if not report.can_be_supplemented:
         raise InvalidTransitionError(
             _("Only a signed report that is in force can get an addendum. Please open its newest version.")

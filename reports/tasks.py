@@ -6,13 +6,15 @@ Enqueue by dotted string (``BulkJob.enqueue``). Both tasks may run twice, at the
 import logging
 import uuid
 
+from django.utils.translation import gettext_noop
+
 from reports.bulk import take_turn
 from reports.errors import InvalidTransitionError
 from reports.models import BulkJob
 
 logger = logging.getLogger(__name__)
 
-SURPRISE = (
+SURPRISE = gettext_noop(
     "Something went wrong inside the portal. What is done stays done; please start the rest again, and tell your "
     "administrator if it fails again."
 )

@@ -8,6 +8,7 @@ from django.db import IntegrityError, models, transaction
 from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from studies.errors import ClaimLockedError, InvitationError
@@ -39,9 +40,9 @@ def invite_patient(patient: Patient, *, by: User) -> tuple[RecordInvitation, str
     Raises ``InvitationError`` for a record without e-mail address, or one that its patient reads already.
     """
     if patient.user_id is not None:
-        raise InvitationError("The patient reads this record here already; no invitation is needed.")
+        raise InvitationError(_("The patient reads this record here already; no invitation is needed."))
     if not patient.email:
-        raise InvitationError("The record has no e-mail address. Please correct the record first, then invite.")
+        raise InvitationError(_("The record has no e-mail address. Please correct the record first, then invite."))
     with transaction.atomic():
         # Two doctors who press at once: the second waits, and its invitation replaces the first.
         Patient.objects.select_for_update().get(id=patient.id)
@@ -66,7 +67,7 @@ def claim_with_invitation(user: User, *, token: str, record_number: str, birth_d
         guard = _open_guard(user)
         invitation = RecordInvitation.objects.select_for_update(of=("self",)).open().with_token(token).first()
         if invitation is None:
-            raise InvitationError("This invitation no longer works. Please ask the hospital for a new one.")
+            raise InvitationError(_("This invitation no longer works. Please ask the hospital for a new one."))
         patient = invitation.patient
         is_right = patient.record_number.casefold() == record_number.strip().casefold()
         is_right = is_right and patient.birth_date == birth_date
@@ -87,8 +88,11 @@ def _open_guard(user: User) -> RecordClaimGuard:
         assert guard.locked_until is not None  # noqa: S101 - narrows the type: a lock has an end
         until = timezone.localtime(guard.locked_until)
         raise ClaimLockedError(
-            f"There were too many tries that did not match. For your safety please wait until {until:%H:%M}, or "
-            "ask the hospital to check the record number and the e-mail address that it keeps."
+            _(
+                "There were too many tries that did not match. For your safety please wait until %(time)s, or ask the "
+                "hospital to check the record number and the e-mail address that it keeps."
+            )
+            % {"time": f"{until:%H:%M}"}
         )
     return guard
 

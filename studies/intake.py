@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.db import IntegrityError, models, transaction
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from ml.errors import MlError
@@ -21,6 +22,7 @@ from studies.errors import IntakeError, InvalidTransitionError, RecordNumberTake
 from studies.models import Analysis, Image, Patient, Study
 from studies.ordering import in_slice_order
 from studies.permissions import grant_patient, grant_study
+from studies.sentences import in_the_readers_language
 
 if TYPE_CHECKING:
     from ml.dicom import DicomFacts
@@ -109,9 +111,12 @@ def prepare_slices(uploads: Sequence[Upload]) -> tuple[PreparedSlice, ...]:
     refused.
     """
     if not uploads:
-        raise IntakeError("Please choose the file of the slice.")
+        raise IntakeError(_("Please choose the file of the slice."))
     if len(uploads) > MAX_FILES:
-        raise IntakeError(f"Please choose at most {MAX_FILES} files at a time; you chose {len(uploads)}.")
+        raise IntakeError(
+            _("Please choose at most %(limit)d files at a time; you chose %(count)d.")
+            % {"limit": MAX_FILES, "count": len(uploads)}
+        )
     prepared: list[PreparedSlice] = []
     refusals: list[str] = []
     for upload in uploads:
@@ -119,10 +124,14 @@ def prepare_slices(uploads: Sequence[Upload]) -> tuple[PreparedSlice, ...]:
         try:
             found = prepare_slice(upload)
             if twin := next((other for other in prepared if other.picture.sha256 == found.picture.sha256), None):
-                raise IntakeError(f"It shows the same picture as {twin.original_name}. Please choose it only once.")
+                raise IntakeError(
+                    _("It shows the same picture as %(name)s. Please choose it only once.")
+                    % {"name": twin.original_name}
+                )
             prepared.append(found)
         except (MlError, IntakeError) as error:
-            refusals.append(str(error) if len(uploads) == 1 else f"{name}: {error}")
+            sentence = in_the_readers_language(str(error)) if isinstance(error, MlError) else str(error)
+            refusals.append(sentence if len(uploads) == 1 else f"{name}: {sentence}")
     if refusals:
         raise IntakeError(*refusals)
     return tuple(in_slice_order(prepared, name=lambda found: found.original_name, origin=lambda found: found.origin))
@@ -179,7 +188,8 @@ def add_slices(study: Study, *, doctor: User, uploads: Sequence[Upload]) -> list
         Study.objects.select_for_update().get(id=study.id)
         known = dict(study.images.values_list("sha256", "number"))
         if refusals := [
-            f"{prepared.original_name} is already slice {number} of this study. Please leave it out."
+            _("%(name)s is already slice %(number)d of this study. Please leave it out.")
+            % {"name": prepared.original_name, "number": number}
             for prepared in slices
             if (number := known.get(prepared.picture.sha256))
         ]:
@@ -210,8 +220,10 @@ def create_patient(new: NewPatient, *, doctor: User) -> Patient:
             )
     except IntegrityError as error:
         raise RecordNumberTakenError(
-            "Your hospital already has a patient with this record number. Please check the number, or choose that "
-            "patient from the list."
+            _(
+                "Your hospital already has a patient with this record number. Please check the number, or choose that "
+                "patient from the list."
+            )
         ) from error
     grant_patient(patient, to=doctor, can_change=True)
     return patient
@@ -227,7 +239,7 @@ def request_analysis(image: Image, *, by: User, is_held_back: bool = False) -> A
             analysis = Analysis.objects.create(image=image, requested_by=by)
     except IntegrityError as error:
         raise InvalidTransitionError(
-            "This slice is already waiting to be analysed or being analysed. Please wait for that to finish."
+            _("This slice is already waiting to be analysed or being analysed. Please wait for that to finish.")
         ) from error
     # A queue that is out of order must not undo or hide what is stored: the sweeper sends the message later.
     if not is_held_back:

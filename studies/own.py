@@ -83,7 +83,7 @@ def delete_own_study(study: Study, *, by: User) -> None:
     with transaction.atomic():
         locked = Study.objects.select_for_update(of=("self",)).select_related("patient").get(pk=study.pk)
         if locked.created_by_id != by.pk:
-            raise PermissionDenied("Only whoever uploaded it can delete it.")
+            raise PermissionDenied(_("Only whoever uploaded it can delete it."))
         if not locked.is_own:
             raise OwnStudyError(_("A hospital has taken this over. Please ask the hospital to erase it."))
         if locked.handovers.filter(state=Handover.State.REQUESTED).exists():

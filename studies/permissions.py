@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Model, QuerySet
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from studies.errors import GrantError
@@ -69,6 +70,8 @@ def _lend(grants: type[LimitedGrantMixin], codename: str, *, to: User, target: M
 def _require_colleague(user: User, *, hospital_id: object) -> None:
     if not user.is_approved_doctor or user.hospital_id != hospital_id:
         raise GrantError(
-            "Only an approved doctor of the patient's own hospital can be given access. Please choose a colleague "
-            "from the list."
+            _(
+                "Only an approved doctor of the patient's own hospital can be given access. Please choose a colleague "
+                "from the list."
+            )
         )

@@ -9,6 +9,7 @@ import uuid
 from contextlib import suppress
 
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 from django_q.brokers import get_broker
 
 from ml.errors import MlError, ModelFileError
@@ -21,12 +22,12 @@ from studies.pictures import draw_pictures
 
 logger = logging.getLogger(__name__)
 
-SURPRISE = (
+SURPRISE = gettext_noop(
     "Something went wrong inside the portal while this slice was analysed. Please try again; if it fails again, tell "
     "your administrator the time and that the analysis failed unexpectedly."
 )
 
-NO_MODEL = (
+NO_MODEL = gettext_noop(
     "The model of this portal cannot be loaded, so the slice was not analysed. Please tell your administrator, and try "
     "again once the model is in place."
 )

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 # Boundaries, part headers and text fields that come along with the files.
 OVERHEAD_BYTES = 1024 * 1024
@@ -75,10 +76,10 @@ class LimitedUploadHandler(FileUploadHandler):
 
     def _refuse(self) -> None:
         if self.request is not None:
-            sentence = (
-                f"The files are larger than the {self.limit / 1024 / 1024:.0f} MB that are accepted at a time. Please "
-                "choose fewer files, or export the slice as an 8-bit PNG or JPEG."
-            )
+            sentence = _(
+                "The files are larger than the %(megabytes)d MB that are accepted at a time. Please choose fewer "
+                "files, or export the slice as an 8-bit PNG or JPEG."
+            ) % {"megabytes": round(self.limit / 1024 / 1024)}
             setattr(self.request, REFUSAL, sentence)
         raise StopUpload(connection_reset=self.announced > DRAINED_UP_TO * self.limit)
 

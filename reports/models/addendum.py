@@ -67,7 +67,7 @@ class Addendum(models.Model):
         is signed and in force and has no addendum of this number yet. Then no file is left.
         """
         if not by.is_approved_doctor:
-            raise PermissionDenied("Only an approved doctor can add to a report.")
+            raise PermissionDenied(_("Only an approved doctor can add to a report."))
         if content.signature.user_id != str(by.pk) or content.report_id != str(report.pk):
             raise ValueError(f"The content is not this signer's or report's. Received: report_id={content.report_id}.")
         frozen = content.to_json()

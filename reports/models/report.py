@@ -242,7 +242,7 @@ class Report(models.Model):
     def read_pdf(self) -> bytes:
         """Return the stored PDF. Raises ``PdfError`` where it is missing or not the one that was signed."""
         if not self.is_signed:
-            raise PdfError("This report has no PDF yet: the PDF is made when the report is signed.")
+            raise PdfError(_("This report has no PDF yet: the PDF is made when the report is signed."))
         return read_frozen_pdf(self.pdf, sha256=self.pdf_sha256)
 
     def verify(self) -> Verification:
@@ -286,7 +286,7 @@ class Report(models.Model):
         if not is_stored:
             self.refresh_from_db()
             if not self.can_be_edited:
-                raise InvalidTransitionError("This report is signed, so its text can no longer be changed.")
+                raise InvalidTransitionError(_("This report is signed, so its text can no longer be changed."))
             raise StaleDraftError(self.changed_by_sentence(reader=by))
         self.refresh_from_db()
 
@@ -327,23 +327,26 @@ class Report(models.Model):
     def check_can_be_signed(self, *, by: Any, revision: int) -> None:
         """Raise what ``sign`` would raise for this person and revision, before the slow work of making a PDF."""
         if not by.is_approved_doctor:
-            raise PermissionDenied("Only an approved doctor can sign a report.")
+            raise PermissionDenied(_("Only an approved doctor can sign a report."))
         if self.is_signed:
             raise InvalidTransitionError(
-                f"{self.signed_by} has signed this report already, so it was not signed a second time."
+                _("%(name)s has signed this report already, so it was not signed a second time.")
+                % {"name": self.signed_by}
             )
         if not self.can_be_signed:
             raise InvalidTransitionError(
-                "Only a draft with an impression can be signed. Please write the impression first."
+                _("Only a draft with an impression can be signed. Please write the impression first.")
             )
         if self.revision != revision:
             raise StaleDraftError(
-                "The draft was changed since you read it. Please read it again, then sign what you have read."
+                _("The draft was changed since you read it. Please read it again, then sign what you have read.")
             )
         if not self.openings.filter(doctor=by, revision=revision).exists():
             raise UnreadReportError(
-                "You have not opened this report yet. Please open it, look at the pictures and read the text; then "
-                "sign. Reports cannot be signed unread."
+                _(
+                    "You have not opened this report yet. Please open it, look at the pictures and read the text; "
+                    "then sign. Reports cannot be signed unread."
+                )
             )
 
     def sign(self, *, by: Any, revision: int, content: ReportContent, pdf: bytes) -> None:
@@ -376,7 +379,7 @@ class Report(models.Model):
                 if not is_signed:
                     self.refresh_from_db()
                     self.check_can_be_signed(by=by, revision=revision)
-                    raise StaleDraftError("The draft was changed meanwhile. Please read it again before signing.")
+                    raise StaleDraftError(_("The draft was changed meanwhile. Please read it again before signing."))
         except BaseException:
             self.pdf.storage.delete(path)
             raise
@@ -388,11 +391,11 @@ class Report(models.Model):
         Raises ``PermissionDenied`` unless ``by`` is an approved doctor, ``InvalidTransitionError`` unless signed.
         """
         if not by.is_approved_doctor:
-            raise PermissionDenied("Only an approved doctor can release a report.")
+            raise PermissionDenied(_("Only an approved doctor can release a report."))
         waiting = Report.objects.filter(id=self.id, state=self.State.SIGNED, superseded_at__isnull=True)
         is_released = waiting.update(state=self.State.RELEASED, released_by=by, released_at=timezone.now())
         if not is_released:
-            raise InvalidTransitionError("Only a signed report that has not been released yet can be released.")
+            raise InvalidTransitionError(_("Only a signed report that has not been released yet can be released."))
         self.refresh_from_db()
 
     def amend(self, *, by: Any, reason: str) -> "Report":
@@ -402,7 +405,7 @@ class Report(models.Model):
         is signed, in force and not being amended yet, or without a reason. This version stays as it is.
         """
         if not by.is_approved_doctor:
-            raise PermissionDenied("Only an approved doctor can amend a report.")
+            raise PermissionDenied(_("Only an approved doctor can amend a report."))
         if not reason.strip():
             raise InvalidTransitionError(_("Please say why the report is amended; the reason is printed on it."))
         refusal = InvalidTransitionError(

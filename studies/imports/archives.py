@@ -14,6 +14,9 @@ from typing import IO
 
 from django.conf import settings
 
+# A worker stores these sentences in English; studies.sentences translates them for whoever reads.
+from django.utils.translation import gettext_noop as _
+
 from studies.errors import IntakeError
 from studies.intake import clean_file_name
 
@@ -26,9 +29,22 @@ HARMLESS_BYTES = 1024 * 1024
 DIRECTORY_BYTES_A_FILE = 1024
 LONGEST_PATH = 1024
 ARCHIVE_SUFFIXES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")
-DAMAGED = "The archive is damaged or cut short. Please make it again and upload the new one."
-DAMAGED_ENTRY = "It is damaged inside the archive. Please make the archive again and upload the new one."
-PACK_AGAIN = "Please pack it again as an ordinary ZIP archive."
+DAMAGED = _("The archive is damaged or cut short. Please make it again and upload the new one.")
+DAMAGED_ENTRY = _("It is damaged inside the archive. Please make the archive again and upload the new one.")
+NESTED = _("It is an archive inside the archive. Please unpack it and send its slices.")
+TOO_MANY = _("The archive holds %(count)d files; at most %(limit)d are accepted at a time. Please split it.")
+TOO_LARGE = _("Unpacked the archive would have %(megabytes)d MB; at most %(limit)d MB are accepted. Please split it.")
+BOMB = _(
+    "The archive unfolds to more than %(ratio)d times its size, which no slices do. Please check where it comes from."
+)
+ENTRY_TOO_LARGE = _(
+    "Unpacked it would be larger than the %(megabytes)d MB that are accepted for one slice. Please export the slice as "
+    "an 8-bit PNG or JPEG."
+)
+ENTRY_BOMB = _(
+    "It unfolds to more than %(ratio)d times its size, which no slice does. Please check where it comes from."
+)
+SENTENCES = (TOO_MANY, TOO_LARGE, BOMB, ENTRY_TOO_LARGE, ENTRY_BOMB)
 
 
 class ArchiveError(IntakeError):
@@ -123,46 +139,52 @@ def _check_directory(stream: IO[bytes]) -> None:
     stream.seek(0)
     _check_count(count)
     if directory_bytes > settings.IMPORT_MAX_FILES * DIRECTORY_BYTES_A_FILE:
-        raise ArchiveError(f"The archive's list of files is larger than any that is honest. {PACK_AGAIN}")
+        raise ArchiveError(
+            _(
+                "The archive's list of files is larger than any that is honest. Please pack it again as an ordinary "
+                "ZIP archive."
+            )
+        )
 
 
 def _check_count(count: int) -> None:
     # Folders are listed too; nobody has more of them than files.
     if count > 2 * settings.IMPORT_MAX_FILES:
-        raise ArchiveError(
-            f"The archive holds {count} files; at most {settings.IMPORT_MAX_FILES} are accepted at a time. "
-            "Please split it."
-        )
+        raise ArchiveError(TOO_MANY % {"count": count, "limit": settings.IMPORT_MAX_FILES})
 
 
 def _check_whole(infos: list[zipfile.ZipInfo]) -> None:
     if not infos:
-        raise ArchiveError("The archive is empty. Please choose the archive that holds the slices.")
+        raise ArchiveError(_("The archive is empty. Please choose the archive that holds the slices."))
     if len(infos) > settings.IMPORT_MAX_FILES:
-        raise ArchiveError(
-            f"The archive holds {len(infos)} files; at most {settings.IMPORT_MAX_FILES} are accepted at a time. "
-            "Please split it."
-        )
+        raise ArchiveError(TOO_MANY % {"count": len(infos), "limit": settings.IMPORT_MAX_FILES})
     unpacked = sum(info.file_size for info in infos)
     if unpacked > settings.IMPORT_MAX_UNPACKED_BYTES:
         raise ArchiveError(
-            f"Unpacked the archive would have {unpacked / 1024**2:.0f} MB; at most "
-            f"{settings.IMPORT_MAX_UNPACKED_BYTES / 1024**2:.0f} MB are accepted. Please split it."
+            TOO_LARGE
+            % {
+                "megabytes": round(unpacked / 1024**2),
+                "limit": round(settings.IMPORT_MAX_UNPACKED_BYTES / 1024**2),
+            }
         )
     packed = sum(info.compress_size for info in infos)
     if unpacked > HARMLESS_BYTES and unpacked > MAX_RATIO * packed:
-        raise ArchiveError(
-            f"The archive unfolds to more than {MAX_RATIO} times its size, which no slices do. Please check where it "
-            "comes from."
-        )
+        raise ArchiveError(BOMB % {"ratio": MAX_RATIO})
     names = {info.filename for info in infos}
     if "[Content_Types].xml" in names:
-        raise ArchiveError("This is an office document, not an archive of slices. Please choose the slices themselves.")
+        raise ArchiveError(
+            _("This is an office document, not an archive of slices. Please choose the slices themselves.")
+        )
     # Entries that share their bytes are how a small archive unfolds without end.
     end = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:
-            raise ArchiveError(f"Files in the archive overlap, which no honest archive does. {PACK_AGAIN}")
+            raise ArchiveError(
+                _(
+                    "Files in the archive overlap, which no honest archive does. Please pack it again as an ordinary "
+                    "ZIP archive."
+                )
+            )
         end = info.header_offset + 30 + info.compress_size
 
 
@@ -170,32 +192,27 @@ def _refusal(info: zipfile.ZipInfo) -> str:
     """Say why one file of an archive is not unpacked; empty where it is."""
     name = info.orig_filename.replace("\\", "/")
     kind = stat.S_IFMT(info.external_attr >> 16)
-    megabytes = settings.UPLOAD_MAX_BYTES / 1024**2
     if name.startswith("/") or name[1:3] == ":/" or name[1:2] == ":" or ".." in name.split("/"):
-        return (
+        return _(
             "Its path leads out of the archive's own folder, so it is not unpacked. Please pack the slices with plain "
             "names."
         )
     if "\0" in name or len(name) > LONGEST_PATH:
-        return f"Its name is no name of a file, so it is not unpacked. {PACK_AGAIN}"
+        return _(
+            "Its name is no name of a file, so it is not unpacked. Please pack it again as an ordinary ZIP archive."
+        )
     if kind not in (0, stat.S_IFREG):
-        return "It is a link or a device, not a file, so it is not unpacked. Please pack the slice itself."
+        return _("It is a link or a device, not a file, so it is not unpacked. Please pack the slice itself.")
     if info.flag_bits & 0x41:
-        return "It is encrypted, so it cannot be read. Please pack the slices without a password."
+        return _("It is encrypted, so it cannot be read. Please pack the slices without a password.")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return f"It is packed in a way that is not unpacked here. {PACK_AGAIN}"
+        return _("It is packed in a way that is not unpacked here. Please pack it again as an ordinary ZIP archive.")
     if info.file_size > settings.UPLOAD_MAX_BYTES:
-        return (
-            f"Unpacked it would be larger than the {megabytes:.0f} MB that are accepted for one slice. Please export "
-            "the slice as an 8-bit PNG or JPEG."
-        )
+        return ENTRY_TOO_LARGE % {"megabytes": round(settings.UPLOAD_MAX_BYTES / 1024**2)}
     if info.file_size > HARMLESS_BYTES and info.file_size > MAX_RATIO * max(info.compress_size, 1):
-        return (
-            f"It unfolds to more than {MAX_RATIO} times its size, which no slice does. Please check where it comes "
-            "from."
-        )
+        return ENTRY_BOMB % {"ratio": MAX_RATIO}
     if name.lower().endswith(ARCHIVE_SUFFIXES):
-        return "It is an archive inside the archive. Please unpack it and send its slices."
+        return NESTED
     return ""
 
 

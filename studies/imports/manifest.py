@@ -10,8 +10,12 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+# A worker stores these sentences in English; studies.sentences translates them for whoever reads.
+from django.utils.translation import gettext_noop as _
+
 from studies.errors import IntakeError
 from studies.forms import OLDEST_STUDY_DATE, check_birth_date
+from studies.sentences import AND
 
 MANIFEST_NAME = "manifest.csv"
 MAX_BYTES = 1024 * 1024
@@ -25,6 +29,9 @@ COLUMNS = {
     "study_date": ("study date", "studydate", "examination date"),
 }
 DATE_FORMATS = ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y")
+TOO_LONG = _("The manifest has more than %(lines)d lines. Please split the import.")
+WRONG_LINE = _("Line %(line)d of the manifest is wrong: %(wrong)s. Please correct it and send the file again.")
+SENTENCES = (TOO_LONG, WRONG_LINE)
 
 
 class ManifestError(IntakeError):
@@ -60,26 +67,24 @@ def read_manifest(content: bytes) -> list[ManifestRow]:
     is returned with its refusal.
     """
     if len(content) > MAX_BYTES:
-        raise ManifestError("The manifest is larger than 1 MB, so it was not read. Please split the import.")
+        raise ManifestError(_("The manifest is larger than 1 MB, so it was not read. Please split the import."))
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("cp1252", errors="replace")
-    first, _, _ = text.lstrip().partition("\n")
+    first = text.lstrip().partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise ManifestError(
-            "The manifest is no table that can be read. Please save it as CSV and send it again."
+            _("The manifest is no table that can be read. Please save it as CSV and send it again.")
         ) from error
     if not rows:
-        raise ManifestError("The manifest is empty. Please fill it in, or leave it out.")
+        raise ManifestError(_("The manifest is empty. Please fill it in, or leave it out."))
     if len(rows) > 2 * settings.IMPORT_MAX_FILES:
-        raise ManifestError(
-            f"The manifest has more than {2 * settings.IMPORT_MAX_FILES} lines. Please split the import."
-        )
+        raise ManifestError(TOO_LONG % {"lines": 2 * settings.IMPORT_MAX_FILES})
     columns = _columns(rows[0][1])
     return [_row(line, cells=cells, columns=columns) for line, cells in rows[1:]]
 
@@ -93,8 +98,10 @@ def _columns(header: Sequence[str]) -> dict[str, int]:
                 found.setdefault(column, place)
     if "file" not in found or "record_number" not in found:
         raise ManifestError(
-            "The manifest needs a first line that names its columns: file, record number, name, birth date, study "
-            "date. At least file and record number must be there. Please add them and send it again."
+            _(
+                "The manifest needs a first line that names its columns: file, record number, name, birth date, study "
+                "date. At least file and record number must be there. Please add them and send it again."
+            )
         )
     return found
 
@@ -111,22 +118,27 @@ def _row(line: int, *, cells: Sequence[str], columns: dict[str, int]) -> Manifes
         family_name, given_name = split_name(cell("name", 160))
     record_number = cell("record_number", 200)
     if not record_number:
-        wrong.append("the record number is missing")
+        wrong.append(_("the record number is missing"))
     if len(record_number) > 40:
-        wrong.append("the record number is longer than 40 characters")
-    birth_date = _date(cell("birth_date", 40), name="birth date", wrong=wrong)
-    study_date = _date(cell("study_date", 40), name="study date", wrong=wrong)
+        wrong.append(_("the record number is longer than 40 characters"))
+    birth_date = _date(
+        cell("birth_date", 40),
+        problem=_("the birth date is not written as year-month-day, such as 1957-04-05"),
+        wrong=wrong,
+    )
+    study_date = _date(
+        cell("study_date", 40),
+        problem=_("the study date is not written as year-month-day, such as 1957-04-05"),
+        wrong=wrong,
+    )
     try:
         check_birth_date(birth_date)
     except ValidationError:
-        wrong.append("nobody who lives was born on that birth date")
+        wrong.append(_("nobody who lives was born on that birth date"))
     if study_date and not OLDEST_STUDY_DATE <= study_date <= timezone.localdate():
-        wrong.append("there was no CT on that study date")
+        wrong.append(_("there was no CT on that study date"))
     elif study_date and birth_date and study_date < birth_date:
-        wrong.append("the study date lies before the birth date")
-    refusal = (
-        f"Line {line} of the manifest is wrong: {', and '.join(wrong)}. Please correct it and send the file again."
-    )
+        wrong.append(_("the study date lies before the birth date"))
     return ManifestRow(
         line=line,
         file=cell("file", 1024).replace("\\", "/").removeprefix("./"),
@@ -135,7 +147,7 @@ def _row(line: int, *, cells: Sequence[str], columns: dict[str, int]) -> Manifes
         given_name=given_name,
         birth_date=birth_date,
         study_date=study_date,
-        refusal=refusal if wrong else "",
+        refusal=WRONG_LINE % {"line": line, "wrong": AND.join(wrong)} if wrong else "",
     )
 
 
@@ -143,13 +155,13 @@ def split_name(name: str) -> tuple[str, str]:
     """Return family and given name of ``Family, Given`` or ``Given Family`` (DICOM's ``Family^Given`` too)."""
     for mark in (",", "^"):
         if mark in name:
-            family, _, given = name.partition(mark)
+            family, _mark, given = name.partition(mark)
             return family.strip(), " ".join(given.replace("^", " ").split())
-    given, _, family = name.rpartition(" ")
+    given, _space, family = name.rpartition(" ")
     return family.strip(), given.strip()
 
 
-def _date(text: str, *, name: str, wrong: list[str]) -> datetime.date | None:
+def _date(text: str, *, problem: str, wrong: list[str]) -> datetime.date | None:
     if not text:
         return None
     for format_ in DATE_FORMATS:
@@ -157,5 +169,5 @@ def _date(text: str, *, name: str, wrong: list[str]) -> datetime.date | None:
             return datetime.datetime.strptime(text, format_).date()
         except ValueError:
             continue
-    wrong.append(f"the {name} is not written as year-month-day, such as 1957-04-05")
+    wrong.append(problem)
     return None

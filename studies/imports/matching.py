@@ -4,7 +4,8 @@ import datetime
 import unicodedata
 from dataclasses import dataclass
 
-from django.utils.translation import gettext as _
+# A worker stores these sentences in English; studies.sentences translates them for whoever reads.
+from django.utils.translation import gettext_noop as _
 
 from studies.models import Import, Patient
 

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.files.base import File
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from studies.errors import IntakeError
@@ -39,7 +40,8 @@ def open_import(
     unfinished = Import.objects.visible_to(doctor).filter(state=Import.State.RECEIVING).count()
     if unfinished >= MAX_UNFINISHED:
         raise IntakeError(
-            f"You have {unfinished} uploads that were never finished. Please finish or discard one of them first."
+            _("You have %(count)d uploads that were never finished. Please finish or discard one of them first.")
+            % {"count": unfinished}
         )
     assert doctor.hospital is not None  # noqa: S101 - narrows the type: an approved doctor has a hospital
     with transaction.atomic():
@@ -64,10 +66,13 @@ def receive_files(batch: Import, *, files: Sequence[File], paths: Sequence[str],
     no more files.
     """
     if not batch.is_receiving:
-        raise IntakeError("This import has started already and takes no more files. Please start another one for them.")
+        raise IntakeError(
+            _("This import has started already and takes no more files. Please start another one for them.")
+        )
     if first < 0 or first + len(files) > settings.IMPORT_MAX_FILES:
         raise IntakeError(
-            f"At most {settings.IMPORT_MAX_FILES} files are accepted at a time. Please import the rest afterwards."
+            _("At most %(limit)d files are accepted at a time. Please import the rest afterwards.")
+            % {"limit": settings.IMPORT_MAX_FILES}
         )
     kept = 0
     for position, (file, path) in enumerate(zip(files, paths, strict=True), start=first):

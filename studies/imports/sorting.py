@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
-from django.utils.translation import gettext as _
+
+# A worker stores these sentences in English; studies.sentences translates them for whoever reads.
+from django.utils.translation import gettext_noop as _
 
 from studies.errors import RecordNumberTakenError
 from studies.forms import OLDEST_STUDY_DATE
@@ -20,6 +22,17 @@ from studies.ordering import in_slice_order
 
 if TYPE_CHECKING:
     from ml.dicom import DicomFacts
+
+NAMED_TWICE = _(
+    "The manifest names it twice, the second time in line %(line)d, and says different things. Please correct the "
+    "manifest and send the file again."
+)
+AMBIGUOUS = _(
+    "Line %(line)d of the manifest names a file of which there are several in different folders. Please write the "
+    "folder too."
+)
+NOT_SENT = _("Line %(line)d of the manifest names a file that was not sent. Please send it, or take the line out.")
+SENTENCES = (NAMED_TWICE, AMBIGUOUS, NOT_SENT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,25 +240,14 @@ def _apply(batch: Import, *, manifest: ImportFile, files: Sequence[ImportFile], 
         if named is None:
             missing.append(_refusal_of_missing(row, is_ambiguous=len(namesakes) > 1))
         elif named.id in found and _differs(found[named.id], row):
-            found[named.id] = ManifestRow(
-                **asdict(row)
-                | {
-                    "refusal": f"The manifest names it twice, the second time in line {row.line}, and says different "
-                    "things. Please correct the manifest and send the file again."
-                }
-            )
+            found[named.id] = ManifestRow(**asdict(row) | {"refusal": NAMED_TWICE % {"line": row.line}})
         else:
             found.setdefault(named.id, row)
     _note_missing(batch, manifest=manifest, sentences=missing)
 
 
 def _refusal_of_missing(row: ManifestRow, *, is_ambiguous: bool) -> str:
-    if is_ambiguous:
-        return (
-            f"Line {row.line} of the manifest names a file of which there are several in different folders. Please "
-            "write the folder too."
-        )
-    return f"Line {row.line} of the manifest names a file that was not sent. Please send it, or take the line out."
+    return (AMBIGUOUS if is_ambiguous else NOT_SENT) % {"line": row.line}
 
 
 def _differs(one: ManifestRow, other: ManifestRow) -> bool:

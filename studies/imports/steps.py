@@ -12,12 +12,14 @@ from typing import Any
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.db import models, transaction
-from django.utils.translation import gettext as _
+
+# A worker stores these sentences in English; studies.sentences translates them for whoever reads.
+from django.utils.translation import gettext_noop as _
 
 from accounts.models import AccessEvent
 from ml.errors import MlError
 from studies.errors import IntakeError
-from studies.imports.archives import ArchiveError, Entry, is_archive, list_entries, read_entries
+from studies.imports.archives import NESTED, ArchiveError, Entry, is_archive, list_entries, read_entries
 from studies.imports.manifest import is_manifest, read_manifest
 from studies.imports.sorting import facts_to_json, rows_to_json, sort_files
 from studies.intake import PictureFacts, PreparedSlice, Upload, new_slice, prepare_slice, request_analysis
@@ -34,15 +36,25 @@ STORE_AT_ONCE = 50
 ANALYSE_AT_ONCE = 10
 # A file that was being read twice when the worker died is not read a third time.
 MAX_READS = 2
-SURPRISE = (
+SURPRISE = _(
     "Something went wrong inside the portal while this file was read. Please send it again; if it fails again, tell "
     "your administrator the time and that an import failed unexpectedly."
 )
-KILLER = (
+KILLER = _(
     "The portal stopped twice while this file was read, so it was left out. Please export the slice again, as an 8-bit "
     "PNG if you can."
 )
-SYSTEM_FILE = "It is a note that a computer keeps beside your files, not a slice, so it was left out. Please ignore it."
+SYSTEM_FILE = _(
+    "It is a note that a computer keeps beside your files, not a slice, so it was left out. Please ignore it."
+)
+TOO_LARGE = _(
+    "The file is larger than the %(megabytes)d MB that are accepted. Please export the slice as an 8-bit PNG or JPEG "
+    "and send that."
+)
+NO_ROOM = _(
+    "With the files of this archive the import would have more than %(limit)d files. Please import it by itself."
+)
+SENTENCES = (TOO_LARGE, NO_ROOM)
 SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini", "dicomdir"})
 
 
@@ -143,10 +155,7 @@ def _content(file: ImportFile) -> bytes | str:
             # Archives are larger than slices and are not read into memory.
             return head
         if file.content.size > settings.UPLOAD_MAX_BYTES:
-            return (
-                f"The file is larger than the {settings.UPLOAD_MAX_BYTES / 1024**2:.0f} MB that are accepted. Please "
-                "export the slice as an 8-bit PNG or JPEG and send that."
-            )
+            return TOO_LARGE % {"megabytes": round(settings.UPLOAD_MAX_BYTES / 1024**2)}
         return head + stream.read()
 
 
@@ -171,7 +180,7 @@ def _read(file: ImportFile, *, content: bytes | str) -> Reading:
 
 def _read_archive(file: ImportFile) -> Reading:
     if file.archive is not None:
-        raise ArchiveError("It is an archive inside the archive. Please unpack it and send its slices.")
+        raise ArchiveError(NESTED)
     with file.content.open("rb") as stream:
         return Reading(file=file, entries=tuple(list_entries(stream)))
 
@@ -200,10 +209,7 @@ def _note(batch: Import, *, reading: Reading, written: list[ImportFile]) -> None
 def _note_entries(batch: Import, *, archive: ImportFile, entries: Sequence[Entry]) -> None:
     room = settings.IMPORT_MAX_FILES - batch.files.count() + 1
     if len(entries) > room:
-        archive.reject(
-            f"With the files of this archive the import would have more than {settings.IMPORT_MAX_FILES} files. Please "
-            "import it by itself."
-        )
+        archive.reject(NO_ROOM % {"limit": settings.IMPORT_MAX_FILES})
         return
     last = batch.files.aggregate(last=models.Max("position"))["last"] or 0
     ImportFile.objects.bulk_create(

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 from django_q.tasks import async_task
 
 from accounts.models import Hospital
@@ -116,7 +117,7 @@ class Import(models.Model):
 
     ACTIVE = ACTIVE_IMPORTS
     TASK = "studies.tasks.advance_import"
-    GAVE_UP = (
+    GAVE_UP = gettext_noop(
         "The import was started several times and never got further. What is accepted below is stored; please send the "
         "other files again, and tell your administrator if it happens again."
     )
@@ -193,7 +194,7 @@ class Import(models.Model):
         )
         self.refresh_from_db()
         if self.state == self.State.ABANDONED:
-            raise InvalidTransitionError("This upload was discarded. Please start a new import.")
+            raise InvalidTransitionError(_("This upload was discarded. Please start a new import."))
         if is_started:
             transaction.on_commit(self.enqueue, robust=True)
 
@@ -206,7 +207,9 @@ class Import(models.Model):
             state=self.State.ABANDONED, finished_at=timezone.now(), touched_at=timezone.now()
         )
         if not is_ours:
-            raise InvalidTransitionError("This import has started already, so its upload cannot be discarded any more.")
+            raise InvalidTransitionError(
+                _("This import has started already, so its upload cannot be discarded any more.")
+            )
         self.refresh_from_db()
         for file in self.files.exclude(content=""):
             file.drop_content()
@@ -329,7 +332,7 @@ class ImportGroup(models.Model):
         with transaction.atomic():
             self._close(patient=None)
             for file in self.files.filter(state=ImportFile.State.ASKED):
-                file.reject(str(_("It was left out at your wish, because nobody said whose it is.")))
+                file.reject(gettext_noop("It was left out at your wish, because nobody said whose it is."))
 
     def _close(self, *, patient: Patient | None) -> None:
         Import.objects.select_for_update().get(id=self.batch_id)
@@ -339,7 +342,7 @@ class ImportGroup(models.Model):
             patient__isnull=True,
         ).update(patient=patient, question="", record_number="", family_name="", given_name="", birth_date=None)
         if not is_open:
-            raise InvalidTransitionError("These files have got their answer already.")
+            raise InvalidTransitionError(_("These files have got their answer already."))
         self.refresh_from_db()
 
 

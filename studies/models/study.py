@@ -12,6 +12,7 @@ from django.db.models.fields.files import FieldFile
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 from django_q.tasks import async_task
 
 from accounts.models import Hospital, User
@@ -432,7 +433,7 @@ class Analysis(models.Model):
     MOST_URGENT_FIRST = (State.RUNNING, State.QUEUED, State.FAILED, State.CANCELLED, State.SUCCEEDED)
     ACTIVE = (State.QUEUED, State.RUNNING)
     TASK = "studies.tasks.analyse_image"
-    GAVE_UP = (
+    GAVE_UP = gettext_noop(
         "The analysis was started several times and never finished. Please try again; if it fails again, tell your "
         "administrator."
     )
@@ -615,6 +616,6 @@ class Analysis(models.Model):
                 state=self.State.CANCELLED, finished_at=timezone.now()
             )
             if not is_cancelled:
-                raise InvalidTransitionError("Only an analysis that is still waiting can be cancelled.")
+                raise InvalidTransitionError(_("Only an analysis that is still waiting can be cancelled."))
             self.study.refresh_triage()
         self.refresh_from_db()

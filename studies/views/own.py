@@ -24,6 +24,7 @@ from studies.intake import prepare_slice, request_analysis
 from studies.models import Analysis, Consent, Handover, Image, Study
 from studies.own import check_quota, delete_own_study, submit_own_slice
 from studies.own_forms import HandoverForm, OwnSliceForm
+from studies.sentences import in_the_readers_language
 from studies.views.files import send_picture
 
 
@@ -78,7 +79,7 @@ def own_create(request: HttpRequest) -> HttpResponseBase:
         try:
             prepare_slice(form.upload)
         except MlError as error:
-            form.add_error("slice", str(error))
+            form.add_error("slice", in_the_readers_language(str(error)))
     context = {"form": form, "wording": wording(CURRENT), "version": CURRENT}
     return render(request, "studies/own_create.html", context, status=400 if form.errors else 200)
 

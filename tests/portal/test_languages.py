@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.core import mail
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
@@ -22,6 +23,7 @@ from tests.factories import (
     StudyFactory,
     UserFactory,
 )
+from tests.studies.bulk import imported
 from tests.tools import ROOT, skip_or_fail
 
 pytestmark = pytest.mark.django_db
@@ -137,3 +139,63 @@ def test_the_first_pages_of_every_role_are_german_throughout(role: str) -> None:
     words = re.sub(r"<(script|style)\b.*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL)
     left = [word for word in ("Log out", "Skip to", "Reports", "Studies", "Nothing ") if word in words]
     assert left == []
+
+
+@pytest.mark.parametrize(
+    ("content", "german", "english"),
+    [
+        (b"", "Die Datei ist leer. Bitte exportieren Sie die Schicht noch einmal", "The file is empty"),
+        (b"%PDF-1.7", "Dies ist ein PDF-Dokument und kann nicht als CT-Schicht gelesen werden.", "This is a PDF"),
+        (b"hello", "Diese Datei ist kein Bild einer Art, die gelesen werden kann.", "This file is not a picture"),
+    ],
+)
+def test_a_refused_file_is_explained_in_the_language_of_the_doctor(content: bytes, german: str, english: str) -> None:
+    doctor = DoctorFactory(language="de")
+    browser = Client()
+    browser.force_login(doctor)
+    form = {
+        "patient": "",
+        "record_number": "R-1",
+        "family_name": "Muster",
+        "given_name": "Maria",
+        "birth_date": "1960-05-17",
+        "study_date": "2026-03-09",
+        "clinical_question": "Herd links?",
+        "slices": SimpleUploadedFile("a.png", content),
+    }
+    answer = browser.post(reverse("studies:study_create"), form)
+    page = answer.content.decode()
+    assert answer.status_code == 400
+    assert german in page
+    assert english not in page
+    doctor.language = "en-gb"
+    doctor.save()
+    form["slices"] = SimpleUploadedFile("a.png", content)
+    page = browser.post(reverse("studies:study_create"), form).content.decode()
+    assert english in page
+    assert german not in page
+
+
+def test_the_lines_of_an_import_are_stored_once_and_read_in_every_language() -> None:
+    doctor = DoctorFactory(language="de")
+    manifest = b"file,record number\na.png,\ngone.png,R-2\n"
+    found = imported(doctor, {"a.png": b"%PDF-1.7", "empty.png": b"", "manifest.csv": manifest})
+    sentences = " ".join(line.sentence for line in found.values())
+    assert "The file is empty." in sentences
+    batch = found["a.png"].batch
+    pages = {}
+    for language in ("de", "en-gb"):
+        doctor.language = language
+        doctor.save()
+        browser = Client()
+        browser.force_login(doctor)
+        pages[language] = browser.get(reverse("studies:import_detail", kwargs={"import_id": batch.id})).content.decode()
+    for german, english in (
+        ("Dies ist ein PDF-Dokument", "This is a PDF document"),
+        ("Die Datei ist leer.", "The file is empty."),
+        ("Zeile 3 des Manifests nennt eine Datei, die nicht gesendet wurde.", "Line 3 of the manifest names a file"),
+    ):
+        assert german in pages["de"]
+        assert english not in pages["de"]
+        assert english in pages["en-gb"]
+        assert german not in pages["en-gb"]
