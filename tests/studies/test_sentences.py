@@ -56,7 +56,10 @@ def test_every_sentence_with_which_a_file_is_refused_is_known(module: ModuleType
     assert [text for text in said if not any(pattern.fullmatch(text) for pattern in patterns)] == []
 
 
-@pytest.mark.parametrize("template", [*OF_FILES, *archives.SENTENCES, *manifest.SENTENCES, *sorting.SENTENCES])
+@pytest.mark.parametrize(
+    "template",
+    [*OF_FILES, *archives.SENTENCES, *manifest.SENTENCES, *sorting.SENTENCES, *steps.SENTENCES],
+)
 def test_each_is_said_in_german_whatever_it_was_filled_in_with(template: str) -> None:
     english = re.sub(r"%\(\w+\)s", "Xyz", re.sub(r"%\(\w+\)d", "7", template))
     with translation.override("de"):
