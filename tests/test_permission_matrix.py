@@ -5,6 +5,8 @@ and so does a line whose address is gone. Each question is asked in a transactio
 that no answer depends on the order of the questions.
 """
 
+import io
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -963,6 +965,10 @@ def test_everybody_gets_exactly_what_the_table_says(world: World) -> None:
 def tells_of_the_answer(body: bytes) -> list[str]:
     """Return what a page says that only the software can have said (see ``tests.factories.answer``)."""
     told = ("test-1", "71%", "82%", "88%", "89%", "0.885", "0.82", "The mean of", "15.6", "Malignant or benign")
+    if body.startswith(b"PK"):
+        # What is packed says by chance whatever one looks for: its files are asked, and no PDF that is signed.
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            body = b"".join(archive.read(name) for name in archive.namelist() if not name.endswith(".pdf"))
     return [words for words in told if words.encode() in body]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from django.db import connection
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -42,3 +43,12 @@ def shared_data(*parts: str) -> Path:
     if not path.exists():
         pytest.skip("the real CT data (../shared/data) is not on this machine")
     return path
+
+
+def skip_where_threads_share_the_database() -> None:
+    """Leave a test of two people at the same moment to the run on PostgreSQL (tests/test_postgres.py).
+
+    SQLite in memory has one cache for all threads: whoever comes second gets an error at once instead of waiting.
+    """
+    if connection.vendor == "sqlite":
+        pytest.skip("two writers at the same moment: runs on PostgreSQL, see tests/test_postgres.py")

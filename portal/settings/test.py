@@ -1,9 +1,7 @@
 """Settings of the test suite: fast hashes, mail in memory, a private store for each test."""
 
-import os
-
 from portal.settings.base import *  # noqa: F403 - a settings layer is the base plus its own lines
-from portal.settings.base import DATABASES, Q_CLUSTER, STORAGES, VAR_DIR
+from portal.settings.base import Q_CLUSTER, STORAGES, VAR_DIR
 
 SECRET_KEY = "tests-only-" + "0" * 54
 AUDIT_KEY = "tests-only"
@@ -16,10 +14,6 @@ WHITENOISE_AUTOREFRESH = True
 # Each test gets a folder of its own (tests/conftest.py); this one is never made.
 MEDIA_ROOT = VAR_DIR / "test-media"
 VAR_DIR.mkdir(parents=True, exist_ok=True)
-# A file, as installations have it: in memory, threads share one cache, and whoever comes second gets an error at once
-# instead of waiting. One for each process, so that two runs of the suite do not meet.
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / f"test-{os.getpid()}.sqlite3")}
 Q_CLUSTER = Q_CLUSTER | {"sync": False}
 # Counters of a test are its own; tests/accounts/test_limits.py counts in the database as an installation does.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

@@ -31,6 +31,7 @@ from tests.factories import (
     outline_png,
 )
 from tests.studies.test_models import stored_files
+from tests.tools import skip_where_threads_share_the_database
 
 pytestmark = pytest.mark.django_db
 
@@ -541,6 +542,7 @@ def test_the_findings_of_many_slices_cost_the_same_number_of_queries(doctor: Use
 
 @pytest.mark.django_db(transaction=True)
 def test_of_two_doctors_at_the_same_moment_one_is_told(finding: Finding, doctor: User, colleague: User) -> None:
+    skip_where_threads_share_the_database()
     answers: list[str] = []
     ready = threading.Barrier(2)
 
