@@ -3,7 +3,7 @@
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Error, Page
 
 RULES = {
     "resultTypes": ["violations"],
@@ -13,7 +13,13 @@ RULES = {
 
 def violations(page: Page, *, context: str | dict[str, Any] | None = None) -> list[str]:
     """Return one line per broken rule and element of the open page (or of the part that ``context`` selects)."""
-    response = Axe().run(page, context=context, options=RULES).response
+    try:
+        # A click returns before the page that it leads to has come.
+        page.wait_for_load_state()
+        response = Axe().run(page, context=context, options=RULES).response
+    except Error:
+        page.wait_for_load_state()
+        response = Axe().run(page, context=context, options=RULES).response
     return [
         f"{rule['id']} ({rule['impact']}): {rule['help']} — {' '.join(map(str, node['target']))}: {node['html'][:160]}"
         for rule in response["violations"]
