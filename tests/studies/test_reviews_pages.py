@@ -122,7 +122,7 @@ def test_a_viewer_gets_the_answer_and_all_judgements_once_it_is_revealed(
         response = page.get(url)
         assert (response.status_code, response["Content-Type"]) == (200, "image/png"), url
         # Read to its end, which closes it as the server does; ``close()`` would close the database as well.
-        assert b"".join(response.streaming_content)
+        assert response.getvalue()
 
 
 def test_the_number_of_queries_does_not_grow_with_the_slices(page: Client, image: Image, revealed: Any) -> None:
