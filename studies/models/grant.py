@@ -28,30 +28,9 @@ class AllowedPermissionsMixin(models.Model):
             )
         super().save(*args, **kwargs)
 
-    @classmethod
-    def is_held_by(cls, user: Any, *, codename: str) -> models.Exists:
-        """Return whether this person holds the permission on the row of the outer query.
-
-        Asked of each row, not joined: with a list of identifiers SQLite takes the list first now and then, and sorts
-        100,000 studies where an index has them in order. The permission is looked up once and compared by its key:
-        joined by its name, PostgreSQL would take one grant in seventy for a match, and sort as well.
-        """
-        grants: models.QuerySet[Any] = cls._default_manager.all()
-        held = grants.filter(user=user, permission=cls._permission(codename), content_object=models.OuterRef("pk"))
-        return models.Exists(held)
-
-    @classmethod
-    def _permission(cls, codename: str) -> models.QuerySet[Any]:
-        permissions = Permission.objects.filter(codename=codename, content_type__app_label=cls._meta.app_label)
-        return permissions.order_by().values("id")[:1]
-
 
 class LimitedGrantMixin(AllowedPermissionsMixin):
-    """A grant that may end by itself: one of an emergency has ``expires_at``, an ordinary one has none.
-
-    The ended ones are asked for apart (``has_ended``), so that the great list of grants is still read from its index
-    as it was: a condition on its rows would make SQLite sort 100,000 studies.
-    """
+    """A grant that may end by itself: one of an emergency has ``expires_at``, an ordinary one has none."""
 
     expires_at = models.DateTimeField(null=True, editable=False)
 
@@ -59,16 +38,17 @@ class LimitedGrantMixin(AllowedPermissionsMixin):
         abstract = True
 
     @classmethod
-    def has_ended(cls, *, of: Any, codename: str) -> models.Exists:
-        """Return whether this person's grant on the row of the outer query has come to its end."""
-        grants: models.QuerySet[Any] = cls._default_manager.all()
-        ended = grants.filter(
-            user=of,
-            permission=cls._permission(codename),
-            content_object=models.OuterRef("pk"),
-            expires_at__lte=timezone.now(),
-        )
-        return models.Exists(ended)
+    def is_held_by(cls, user: Any, *, codename: str) -> models.Exists:
+        """Return whether this person holds the permission, not ended, on the row of the outer query.
+
+        Asked of each row, not joined: with a list of identifiers SQLite takes the list first now and then, and sorts
+        100,000 studies where an index has them in order. The permission is looked up once and compared by its key:
+        joined by its name, PostgreSQL would take one grant in seventy for a match, and sort as well.
+        """
+        permissions = Permission.objects.filter(codename=codename, content_type__app_label=cls._meta.app_label)
+        permission = permissions.order_by().values("id")[:1]
+        held = cls.counting().filter(user=user, permission=permission, content_object=models.OuterRef("pk"))
+        return models.Exists(held)
 
     @classmethod
     def counting(cls) -> models.QuerySet[Any]:

@@ -31,7 +31,6 @@ class PatientQuerySet(models.QuerySet["Patient"]):
             return self.none()
         return self.filter(
             PatientUserObjectPermission.is_held_by(user, codename=codename),
-            ~PatientUserObjectPermission.has_ended(of=user, codename=codename),
             hospital_id=user.hospital_id,
         )
 

@@ -51,7 +51,6 @@ class StudyQuerySet(models.QuerySet["Study"]):
             return self.none()
         return self.filter(
             StudyUserObjectPermission.is_held_by(user, codename=codename),
-            ~StudyUserObjectPermission.has_ended(of=user, codename=codename),
             patient__hospital_id=user.hospital_id,
         )
 
