@@ -26,6 +26,10 @@ const ZOOM_STEP = 1.25;
 
 // The picture at least half as large as it fits, at most thirty times: nobody loses it.
 const ZOOM_LIMITS = { minZoomScale: 0.5, maxZoomScale: 30 };
+const zoomBy = (viewport, factor) => {
+  const wanted = viewport.getZoom() * factor;
+  viewport.setZoom(Math.min(Math.max(wanted, ZOOM_LIMITS.minZoomScale), ZOOM_LIMITS.maxZoomScale));
+};
 const apart = ([one, other]) => Math.hypot(one.canvas[0] - other.canvas[0], one.canvas[1] - other.canvas[1]);
 
 /** Zooms with the picture staying under both fingers; Cornerstone's own is many times faster than the fingers. */
@@ -38,9 +42,7 @@ class SteadyZoomTool extends ZoomTool {
       return;
     }
     const { viewport } = getEnabledElement(element);
-    const wanted = (viewport.getZoom() * apart(now)) / Math.max(1, apart(before));
-    const zoom = Math.min(Math.max(wanted, ZOOM_LIMITS.minZoomScale), ZOOM_LIMITS.maxZoomScale);
-    viewport.setZoom(zoom);
+    zoomBy(viewport, apart(now) / Math.max(1, apart(before)));
     const [left, top] = viewport.getPan();
     const [x, y] = evt.detail.deltaPoints.canvas;
     viewport.setPan([left + x, top + y]);
@@ -267,8 +269,7 @@ export class Viewer {
 
   /** Enlarge (1) or reduce (-1) by a step. */
   zoomBy(steps) {
-    const wanted = this.viewport.getZoom() * ZOOM_STEP ** steps;
-    this.viewport.setZoom(Math.min(Math.max(wanted, ZOOM_LIMITS.minZoomScale), ZOOM_LIMITS.maxZoomScale));
+    zoomBy(this.viewport, ZOOM_STEP ** steps);
     this.viewport.render();
   }
 
