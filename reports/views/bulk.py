@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 from django.contrib import messages
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -12,8 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.models import AccessEvent
-from reports.models import BulkJob, BulkLine, Report
-from reports.views.common import private
+from reports.models import BulkJob, BulkLine
+from reports.views.common import archive_response, archived_reports, finished_job
 from studies.access import current_user, doctors_only
 from studies.models import Study
 
@@ -62,25 +62,16 @@ def bulk_job(request: HttpRequest, job_id: Any) -> HttpResponse:
 def bulk_archive(request: HttpRequest, job_id: Any) -> HttpResponse:
     """Send the archive of a job, if its doctor may still read every report in it; each is recorded as downloaded."""
     user = current_user(request)
-    job = get_object_or_404(BulkJob.objects.visible_to(user), id=job_id)
-    if not job.has_archive:
-        raise Http404
-    wanted = set(job.lines.filter(state=BulkLine.State.DONE).values_list("report_id", flat=True))
-    reports = list(Report.objects.visible_to(user).filter(id__in=wanted))
-    if len(reports) != len(wanted):
+    job = finished_job(user, job_id)
+    reports = archived_reports(job, user=user)
+    if reports is None:
         messages.error(
             request, _("You can no longer see every report in this archive. Please choose the studies again.")
         )
         return redirect("reports:bulk_job", job.id)
-    try:
-        file = job.archive.open("rb")
-    except OSError as error:
-        raise Http404 from error
+    response = archive_response(job, name="reports")
     for report in reports:
         AccessEvent.record(request, action=AccessEvent.Action.DOWNLOADED, target=report)
-    response: HttpResponse = private(
-        FileResponse(file, as_attachment=True, filename=f"reports-{job.queued_at:%Y-%m-%d}.zip")
-    )
     return response
 
 

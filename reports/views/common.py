@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -10,7 +10,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from accounts.models import User
 from reports.comparison import plots_of
 from reports.forms import DraftForm
-from reports.models import Report
+from reports.models import BulkJob, BulkLine, Report
 from reports.pdf import unprintable_characters
 
 PAGE_SIZE = 25
@@ -70,6 +70,33 @@ def way_back(request: HttpRequest, *, default: str) -> str:
     wanted = request.POST.get("next", "")
     is_ours = url_has_allowed_host_and_scheme(wanted, allowed_hosts={request.get_host()}, require_https=False)
     return wanted if wanted.startswith("/") and is_ours else default
+
+
+def finished_job(user: User, job_id: Any) -> BulkJob:
+    """Return a job of this person whose archive is there, or answer 404."""
+    job = get_object_or_404(BulkJob.objects.visible_to(user), id=job_id)
+    if not job.has_archive:
+        raise Http404
+    return job
+
+
+def archived_reports(job: BulkJob, *, user: User) -> list[Report] | None:
+    """Return the reports in a job's archive; None if this person may not read every one of them any more."""
+    wanted = set(job.lines.filter(state=BulkLine.State.DONE).values_list("report_id", flat=True))
+    reports = list(Report.objects.visible_to(user).filter(id__in=wanted))
+    return reports if len(reports) == len(wanted) else None
+
+
+def archive_response(job: BulkJob, *, name: str) -> HttpResponse:
+    """Return a job's archive as a download, or answer 404 where its file is gone."""
+    try:
+        file = job.archive.open("rb")
+    except OSError as error:
+        raise Http404 from error
+    response: HttpResponse = private(
+        FileResponse(file, as_attachment=True, filename=f"{name}-{job.queued_at:%Y-%m-%d}.zip")
+    )
+    return response
 
 
 def private(response: Any) -> Any:

@@ -3,15 +3,15 @@
 from typing import Any
 
 from django.contrib import messages
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.models import AccessEvent
-from reports.models import AutomaticReport, BulkJob, BulkLine, Report
-from reports.views.common import private
+from reports.models import AutomaticReport, BulkJob, Report
+from reports.views.common import archive_response, archived_reports, finished_job
 from studies.access import current_user, patients_only
 from studies.models import Study
 
@@ -43,23 +43,13 @@ def my_data(request: HttpRequest) -> HttpResponse:
 def my_data_archive(request: HttpRequest, job_id: Any) -> HttpResponse:
     """Send the archive, if everything in it may still be read; each report, upload and record in it is recorded."""
     user = current_user(request)
-    job = get_object_or_404(BulkJob.objects.visible_to(user), id=job_id)
-    if not job.has_archive:
-        raise Http404
-    wanted = set(job.lines.filter(state=BulkLine.State.DONE).values_list("report_id", flat=True))
-    reports = list(Report.objects.visible_to(user).filter(id__in=wanted))
-    if len(reports) != len(wanted):
+    job = finished_job(user, job_id)
+    reports = archived_reports(job, user=user)
+    if reports is None:
         messages.warning(request, _("A report was amended or withdrawn since. Please have the archive made again."))
         return redirect("reports:my_data")
-    try:
-        file = job.archive.open("rb")
-    except OSError as error:
-        raise Http404 from error
+    response = archive_response(job, name="my-data")
     automatic = AutomaticReport.objects.visible_to(user).filter(made_at__lte=job.finished_at)
     for target in (*user.patient_records.all(), *reports, *automatic):
         AccessEvent.record(request, action=AccessEvent.Action.DOWNLOADED, target=target, note="all my data")
-    name = f"my-data-{job.queued_at:%Y-%m-%d}.zip"
-    response: HttpResponse = private(
-        FileResponse(file, as_attachment=True, filename=name, content_type="application/zip")
-    )
     return response
