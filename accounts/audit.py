@@ -150,14 +150,18 @@ class AccessEvent(models.Model):
 
     @classmethod
     def record(cls, request: "HttpRequest", *, action: Action, target: models.Model, note: str = "") -> "AccessEvent":
-        """Note that whoever asks did ``action`` to ``target`` (a stored row with a UUID); ``note`` holds no name."""
+        """Note that whoever asks did ``action`` to ``target`` (a stored row with a UUID); ``note`` holds no name.
+
+        What a script did with a token says so, unless there is something else to be noted.
+        """
         user = getattr(request, "user", None)
+        token_id = getattr(getattr(request, "auth", None), "pk", None)
         return cls.note_of(
             action=action,
             target=target,
             actor=user if user is not None and user.is_authenticated else None,
             address=client_address(request),
-            note=note,
+            note=note or (f"API token {token_id}" if token_id else ""),
         )
 
     @classmethod

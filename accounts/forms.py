@@ -13,12 +13,14 @@ from allauth.mfa.totp import forms as app_forms
 from allauth.mfa.webauthn import forms as passkey_forms
 from cryptography.exceptions import InvalidSignature
 from django import forms
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
-from accounts.models import Hospital, Role, User
+from accounts.models import Hospital, Role, Scope, User
 
 PASSWORD_HELP = _("At least 10 characters. A few words in a row are easy to remember and hard to guess.")
 CODE_HELP = _("Six digits from your app. Without your phone: one of your recovery codes.")
@@ -205,3 +207,39 @@ class DoctorSignupForm(SignupForm):
         user.hospital = self.cleaned_data["hospital"]
         user.approved_at = None
         user.approved_by = None
+
+
+class TokenForm(forms.Form):
+    """What a new API token is called, what it may do, and how long it lasts."""
+
+    use_required_attribute = False
+    DAYS = (7, 30, 90, 365)
+
+    name = forms.CharField(
+        label=_("Name of the token"),
+        max_length=60,
+        help_text=_("What you need it for, so that you recognise it later: “import script of the CT”."),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        error_messages={"required": _("Please give the token a name.")},
+    )
+    scopes = forms.MultipleChoiceField(
+        label=_("What it may do"),
+        choices=Scope.choices,
+        initial=[Scope.READ],
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Never more than you may do yourself. Choose as little as the program needs."),
+        error_messages={"required": _("Please choose what the token may do.")},
+    )
+    days = forms.TypedChoiceField(
+        label=_("How long it lasts"),
+        coerce=int,
+        initial=30,
+        error_messages={"required": _("Please choose how long the token lasts.")},
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        longest = settings.API_TOKEN_MAX_DAYS
+        offered = [days for days in self.DAYS if days <= longest] or [longest]
+        choices = [(days, ngettext("%(days)d day", "%(days)d days", days) % {"days": days}) for days in offered]
+        self.fields["days"].choices = choices  # type: ignore[attr-defined]

@@ -13,8 +13,22 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.audit import AccessEvent
+from accounts.scripts import RequestCount, SentRequest
+from accounts.tokens import ApiToken, Scope
 
-__all__ = ["AccessEvent", "EmergencyAccess", "Hospital", "KnownDevice", "Role", "User", "UserManager"]
+__all__ = [
+    "AccessEvent",
+    "ApiToken",
+    "EmergencyAccess",
+    "Hospital",
+    "KnownDevice",
+    "RequestCount",
+    "Role",
+    "Scope",
+    "SentRequest",
+    "User",
+    "UserManager",
+]
 
 
 class Hospital(models.Model):

@@ -25,7 +25,8 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import User
+from accounts.api.problems import problem
+from accounts.models import ApiToken, User
 from accounts.sessions import end_sessions
 
 SESSION_KEY: Final = "second_factor_of"
@@ -42,10 +43,13 @@ SETUP_VIEWS: Final = frozenset(
         "account_email_verification_sent",
         "account_logout",
         "healthz",
+        "api:health",
     }
 )
 # What somebody may open who has set one up and has not used it in this session.
-PROOF_VIEWS: Final = frozenset({"mfa_reauthenticate", "mfa_reauthenticate_webauthn", "account_logout", "healthz"})
+PROOF_VIEWS: Final = frozenset(
+    {"mfa_reauthenticate", "mfa_reauthenticate_webauthn", "account_logout", "healthz", "api:health"}
+)
 
 
 def is_required_of(user: AbstractBaseUser | AnonymousUser) -> bool:
@@ -59,12 +63,13 @@ def has_second_factor(user: User) -> bool:
 
 
 def remove_second_factor(user: User) -> bool:
-    """Remove all of a person's second steps and end all their sessions. Returns whether there were any.
+    """Remove all of a person's second steps, end all their sessions and tokens. Returns whether there were any.
 
     For somebody who has lost phone and recovery codes, at the word of an administrator who knows them.
     """
     removed, _kinds = Authenticator.objects.filter(user=user).delete()
     end_sessions(user)
+    ApiToken.objects.of(user).revoke()
     return bool(removed)
 
 
@@ -95,9 +100,24 @@ class SecondFactorMiddleware:
         # Templates and menu ask for this: nothing is offered that would only lead back here.
         request.is_second_factor_missing = True  # type: ignore[attr-defined]
         name = request.resolver_match.view_name if request.resolver_match else ""
+        if is_api_view(view):
+            # A script follows no way to a page; it is told in a sentence.
+            return None if name in SETUP_VIEWS else problem(request, status=403, detail=second_step_sentence(user))
         if has_second_factor(user):
             return None if name in PROOF_VIEWS else _lead(request, to=_proof_address(user, wanted=_wanted(request)))
         return None if name in SETUP_VIEWS else _lead(request, to=reverse("mfa_index"))
+
+
+def is_api_view(view: Any) -> bool:
+    """Return whether an address is asked by scripts: it answers in JSON, and refuses with a problem."""
+    return hasattr(view, "cls")
+
+
+def second_step_sentence(user: User) -> str:
+    """Tell somebody whose role needs a second step how to get on."""
+    if has_second_factor(user):
+        return gettext("Your role needs a second step, which this session has not used yet. Please log in again.")
+    return gettext("Your role needs a second step. Please log in to the portal and set one up, then try again.")
 
 
 def _wanted(request: HttpRequest) -> str:

@@ -9,6 +9,7 @@ app_name = "accounts"
 urlpatterns = [
     path("doctor/", views.DoctorSignupView.as_view(), name="doctor_signup"),
     path("sessions/", views.sessions, name="sessions"),
+    path("tokens/", views.api_tokens, name="api_tokens"),
     path("language/", set_language, name="set_language"),
     path("profile/", views.profile, name="profile"),
 ]

@@ -4,22 +4,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 
+from allauth.account.internal.flows.reauthentication import is_reauthentication_required
 from allauth.account.views import SignupView
+from allauth.core.exceptions import ReauthenticationRequired
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import ValidationError
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.forms import DoctorSignupForm
+from accounts.forms import DoctorSignupForm, TokenForm
 from accounts.limits import wait_for_page
-from accounts.models import User
+from accounts.models import AccessEvent, ApiToken, User
 from accounts.sessions import browser_name, end_sessions, idle_limit_s
+
+CLOSED_TOKENS_SHOWN = 10
 
 
 class DoctorSignupView(SignupView):
@@ -88,6 +94,50 @@ def sessions(request: HttpRequest) -> HttpResponse:
         "absolute_hours": settings.SESSION_ABSOLUTE_HOURS,
     }
     return render(request, "accounts/sessions.html", context)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def api_tokens(request: HttpRequest) -> HttpResponse:
+    """Show somebody's API tokens; make one, which is shown this once, or revoke one."""
+    user = request.user
+    assert isinstance(user, User)  # noqa: S101 - narrows the type behind the log-in wall
+    if chosen := request.POST.get("revoke", ""):
+        _revoke_token(request, user=user, chosen=chosen)
+        return redirect("accounts:api_tokens")
+    form = TokenForm(request.POST if request.method == "POST" else None)
+    made, text = None, ""
+    if request.method == "POST":
+        if is_reauthentication_required(request, app="accounts"):
+            # A program acts for its person for weeks: whoever sits at an open screen must not make one.
+            raise ReauthenticationRequired
+        if form.is_valid():
+            try:
+                made, text = ApiToken.issue(user, **form.cleaned_data)
+            except ValidationError as error:
+                form.add_error(None, error)
+            else:
+                note = f"API token for {', '.join(made.scopes)} until {made.expires_at:%Y-%m-%d}"
+                AccessEvent.record(request, action=AccessEvent.Action.CREATED, target=made, note=note)
+                form = TokenForm()
+    tokens = list(ApiToken.objects.of(user))
+    context = {
+        "form": form,
+        "made": made,
+        "text": text,
+        "open": [token for token in tokens if token.is_open],
+        "closed": [token for token in tokens if not token.is_open][:CLOSED_TOKENS_SHOWN],
+    }
+    return render(request, "accounts/api_tokens.html", context, status=400 if form.errors else 200)
+
+
+def _revoke_token(request: HttpRequest, *, user: User, chosen: str) -> None:
+    token = next((one for one in ApiToken.objects.of(user).open() if str(one.pk) == chosen), None)
+    if token is None or not token.revoke():
+        messages.info(request, _("This token opens nothing any more."))
+        return
+    AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=token, note="API token revoked")
+    messages.success(request, _("The token “%(name)s” is revoked and opens nothing any more.") % {"name": token.name})
 
 
 @login_not_required

@@ -17,6 +17,7 @@ urlpatterns = [
     path("my-record/erasure/<uuid:wish_id>/withdraw/", erasure_pages.erasure_withdraw, name="erasure_withdraw"),
     path("erasures/", erasure_pages.erasure_list, name="erasure_list"),
     path("erasures/<uuid:wish_id>/", erasure_pages.erasure_decide, name="erasure_decide"),
+    path("api/v1/", include("portal.api.urls")),
     path("accounts/", include("accounts.urls")),
     path("accounts/", include("allauth.account.urls")),
     path("accounts/second-step/", include("allauth.mfa.urls")),

@@ -35,6 +35,8 @@ INSTALLED_APPS = [
     "django_htmx",
     "django_q",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
 ]
 
 MIDDLEWARE = [
@@ -307,10 +309,49 @@ SECURE_CSP = {
     "object-src": ["'none'"],
 }
 
+# The API (portal/api). How often may be asked in a minute (0: no limit), and how long a token may last.
+API_TOKEN_MAX_DAYS = env.int("IRA_API_TOKEN_MAX_DAYS", default=365)
+API_TOKEN_REQUESTS_PER_MINUTE = env.int("IRA_API_TOKEN_REQUESTS_PER_MINUTE", default=300)
+API_USER_REQUESTS_PER_MINUTE = env.int("IRA_API_USER_REQUESTS_PER_MINUTE", default=600)
+API_ANONYMOUS_REQUESTS_PER_MINUTE = env.int("IRA_API_ANONYMOUS_REQUESTS_PER_MINUTE", default=60)
+# Slices that one web process classifies at the same time while somebody waits, and how long anybody waits.
+API_CLASSIFY_AT_ONCE = env.int("IRA_API_CLASSIFY_AT_ONCE", default=1)
+API_CLASSIFY_TIMEOUT_S = env.int("IRA_API_CLASSIFY_TIMEOUT_S", default=20)
 REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "portal.api.authentication.TokenAuthentication",
+        "portal.api.authentication.PortalSessionAuthentication",
+    ],
+    "DEFAULT_THROTTLE_CLASSES": [
+        "portal.api.throttles.TokenThrottle",
+        "portal.api.throttles.PersonThrottle",
+        "portal.api.throttles.AnonymousThrottle",
+    ],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "portal.api.negotiation.OneRenderer",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "portal.api.problems.handle",
+    "URL_FORMAT_OVERRIDE": None,
+}
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "Intelligent Radiologist Assistant",
+    "VERSION": "1.0.0",
+    "DESCRIPTION": (
+        "Everything that doctors and patients do in the pages of the portal, for programs. What somebody may not see "
+        "does not exist (404); refusals are problem details (RFC 9457) with a sentence for people. Decision support, "
+        "not a diagnosis; not a medical device."
+    ),
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PUBLIC": True,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": [
+        "portal.api.schema.describe_refusals",
+        "portal.api.schema.close_bodies",
+    ],
 }
 
 IS_DEMO = False

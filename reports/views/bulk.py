@@ -11,9 +11,8 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from accounts.models import AccessEvent
 from reports.models import BulkJob, BulkLine
-from reports.views.common import archive_response, archived_reports, finished_job
+from reports.views.common import archive_response, archived_reports, finished_job, note_archive
 from studies.access import current_user, doctors_only
 from studies.models import Study
 
@@ -70,8 +69,7 @@ def bulk_archive(request: HttpRequest, job_id: Any) -> HttpResponse:
         )
         return redirect("reports:bulk_job", job.id)
     response = archive_response(job, name="reports")
-    for report in reports:
-        AccessEvent.record(request, action=AccessEvent.Action.DOWNLOADED, target=report)
+    note_archive(request, job, reports=reports)
     return response
 
 

@@ -7,10 +7,10 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from accounts.models import User
+from accounts.models import AccessEvent, User
 from reports.comparison import plots_of
 from reports.forms import DraftForm
-from reports.models import BulkJob, BulkLine, Report
+from reports.models import AutomaticReport, BulkJob, BulkLine, Report
 from reports.pdf import unprintable_characters
 
 PAGE_SIZE = 25
@@ -97,6 +97,29 @@ def archive_response(job: BulkJob, *, name: str) -> HttpResponse:
         FileResponse(file, as_attachment=True, filename=f"{name}-{job.queued_at:%Y-%m-%d}.zip")
     )
     return response
+
+
+def note_archive(request: HttpRequest, job: BulkJob, *, reports: list[Report]) -> None:
+    """Record everything in a job's archive as downloaded; of a patient's own data, also records and uploads."""
+    user = job.requested_by
+    targets: list[Any] = list(reports)
+    note = ""
+    if job.kind == BulkJob.Kind.MY_DATA:
+        automatic = AutomaticReport.objects.visible_to(user).filter(made_at__lte=job.finished_at)
+        targets = [*user.patient_records.all(), *reports, *automatic]
+        note = "all my data"
+    for target in targets:
+        AccessEvent.record(request, action=AccessEvent.Action.DOWNLOADED, target=target, note=note)
+
+
+def start_my_data(user: User) -> BulkJob:
+    """Have the archive of a patient's own data made; an older archive is deleted for it. One at a time."""
+    jobs = BulkJob.objects.visible_to(user)
+    if (running := jobs.filter(state__in=BulkJob.ACTIVE).first()) is not None:
+        return running
+    jobs.remove_archives()
+    reports = Report.objects.visible_to(user).select_related("study").order_by("released_at", "id")
+    return BulkJob.objects.start(kind=BulkJob.Kind.MY_DATA, studies=[report.study for report in reports], by=user)
 
 
 def private(response: Any) -> Any:

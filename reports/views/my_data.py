@@ -9,9 +9,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts.models import AccessEvent
-from reports.models import AutomaticReport, BulkJob, Report
-from reports.views.common import archive_response, archived_reports, finished_job
+from reports.models import BulkJob, Report
+from reports.views.common import archive_response, archived_reports, finished_job, note_archive, start_my_data
 from studies.access import current_user, patients_only
 from studies.models import Study
 
@@ -25,10 +24,7 @@ def my_data(request: HttpRequest) -> HttpResponse:
     jobs = BulkJob.objects.visible_to(user)
     reports = Report.objects.visible_to(user)
     if request.method == "POST":
-        if not jobs.filter(state__in=BulkJob.ACTIVE).exists():
-            jobs.remove_archives()
-            studies = [report.study for report in reports.select_related("study").order_by("released_at", "id")]
-            BulkJob.objects.start(kind=BulkJob.Kind.MY_DATA, studies=studies, by=user)
+        start_my_data(user)
         return redirect("reports:my_data")
     context = {
         "job": jobs.order_by("-queued_at", "id").first(),
@@ -49,7 +45,5 @@ def my_data_archive(request: HttpRequest, job_id: Any) -> HttpResponse:
         messages.warning(request, _("A report was amended or withdrawn since. Please have the archive made again."))
         return redirect("reports:my_data")
     response = archive_response(job, name="my-data")
-    automatic = AutomaticReport.objects.visible_to(user).filter(made_at__lte=job.finished_at)
-    for target in (*user.patient_records.all(), *reports, *automatic):
-        AccessEvent.record(request, action=AccessEvent.Action.DOWNLOADED, target=target, note="all my data")
+    note_archive(request, job, reports=reports)
     return response

@@ -90,7 +90,7 @@ def first_impression(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseB
 def finding_reviews(request: HttpRequest, lesion_id: uuid.UUID) -> HttpResponseBase:
     """Judge a finding of the model, or one that a doctor added: accept, reject or correct it."""
     doctor = current_user(request)
-    image = _image_of_lesion(doctor, lesion_id)
+    image = image_of_lesion(doctor, lesion_id)
     if refusal := _may_not_judge(request, study=image.study, doctor=doctor):
         return refusal
     if request.method != "POST":
@@ -209,7 +209,8 @@ def visible_study(doctor: User, study_id: uuid.UUID) -> Study:
     return get_object_or_404(visible, id=study_id)
 
 
-def _image_of_lesion(doctor: User, lesion_id: uuid.UUID) -> Image:
+def image_of_lesion(doctor: User, lesion_id: uuid.UUID) -> Image:
+    """Return the slice of a finding, the model's or an added one; what this doctor may not see does not exist."""
     images = Image.objects.visible_to(doctor).select_related("study__patient__hospital")
     image = (
         images.filter(analyses__findings=lesion_id).first()

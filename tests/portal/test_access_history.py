@@ -122,3 +122,10 @@ def test_a_visit_of_the_doctor_appears_on_the_patients_page(record: Patient, cli
     client.get(reverse("studies:study_detail", args=[study.id]))
     client.force_login(record.user)
     assert b"A doctor of North Clinic" in client.get(reverse("access_history")).content
+
+
+def test_what_a_doctors_programs_did_stands_with_what_the_doctor_did(record: Patient) -> None:
+    for note in ("", "API token 1", "API token 2"):
+        did(record.created_by, Action.VIEWED, record, note=note)
+    (entry,) = history_of(record.user, page=None)
+    assert (entry.count, entry.reason) == (3, "")

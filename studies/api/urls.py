@@ -1,0 +1,41 @@
+"""Addresses of the API about patients, studies, slices, analyses, judgements and the model."""
+
+from django.urls import path
+
+from studies.api import analyses, model, patients, reviews, studies
+
+urlpatterns = [
+    path("patients/", patients.Patients.as_view(), name="patients"),
+    path("patients/<uuid:patient_id>/", patients.OnePatient.as_view(), name="patient"),
+    path("colleagues/", studies.Colleagues.as_view(), name="colleagues"),
+    path("studies/", studies.Studies.as_view(), name="studies"),
+    path("studies/mark/", studies.StudyMarks.as_view(), name="study_marks"),
+    path("studies/retry/", analyses.StudyRetries.as_view(), name="study_retries"),
+    path("studies/<uuid:study_id>/", studies.OneStudy.as_view(), name="study"),
+    path("studies/<uuid:study_id>/state/", studies.StudyState.as_view(), name="study_state"),
+    path("studies/<uuid:study_id>/slices/", studies.StudySlices.as_view(), name="study_slices"),
+    path("studies/<uuid:study_id>/access/", studies.StudyAccess.as_view(), name="study_access"),
+    path(
+        "studies/<uuid:study_id>/first-impression/",
+        reviews.StudyFirstImpression.as_view(),
+        name="study_first_impression",
+    ),
+    path("slices/<uuid:image_id>/", analyses.OneSlice.as_view(), name="image"),
+    path("slices/<uuid:image_id>/slice.png", analyses.SlicePicture.as_view(), name="image_file"),
+    path("slices/<uuid:image_id>/judged.png", analyses.SliceJudged.as_view(), name="image_judged"),
+    path("slices/<uuid:image_id>/analyses/", analyses.SliceAnalyses.as_view(), name="image_analyses"),
+    path("slices/<uuid:image_id>/findings/", reviews.SliceFindings.as_view(), name="image_findings"),
+    path("slices/<uuid:image_id>/class/", reviews.SliceClass.as_view(), name="image_class"),
+    path("analyses/<uuid:analysis_id>/", analyses.OneAnalysis.as_view(), name="analysis"),
+    path("analyses/<uuid:analysis_id>/cancel/", analyses.AnalysisCancel.as_view(), name="analysis_cancel"),
+    path("analyses/<uuid:analysis_id>/overlay.png", analyses.AnalysisOverlay.as_view(), name="analysis_overlay"),
+    path("analyses/<uuid:analysis_id>/mask.png", analyses.AnalysisMask.as_view(), name="analysis_mask"),
+    path(
+        "analyses/<uuid:analysis_id>/activation.png", analyses.AnalysisActivation.as_view(), name="analysis_activation"
+    ),
+    path("findings/<uuid:lesion_id>/reviews/", reviews.FindingReviews.as_view(), name="finding_reviews"),
+    path("findings/<uuid:finding_id>/outline.png", reviews.FindingOutline.as_view(), name="finding_outline"),
+    path("reviews/<uuid:review_id>/outline.png", reviews.ReviewOutline.as_view(), name="review_outline"),
+    path("model/", model.Model.as_view(), name="model"),
+    path("classify/", model.Classify.as_view(), name="classify"),
+]
