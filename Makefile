@@ -15,7 +15,7 @@ PYTEST_ARGS ?= -n auto --maxprocesses=4 --dist loadfile
 export REQUIRE_ALL
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo demo-reset test lint audit format types train requirements install install-ml install-dev frontend clean
+.PHONY: help demo demo-reset test acceptance lint audit format types train requirements install install-ml install-dev frontend clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ demo-reset: ## throw the demo's data away
 
 test: $(VENV)/.dev $(FRONTEND)/.dev $(BUNDLE) ## the whole suite (REQUIRE_ALL=1: a missing tool is a failure)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+acceptance: $(VENV)/.dev $(FRONTEND)/.dev $(BUNDLE) ## what takes long: containers, workers that are killed, a thousand hostile files
+	@$(BIN)/python -m pytest -m acceptance --timeout 3600 $(ACCEPTANCE_ARGS)
 
 lint: $(VENV)/.dev $(FRONTEND)/.dev ## style, types, imports, templates, scripts, known holes
 	@$(BIN)/ruff check .
