@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ml.findings import Region, find_regions, findings_cut, union_mask
 from ml.images import Slice, read_slice
+from ml.input_statistics import InputStatistics, measure
 from ml.runtime import Model, SliceClass, Thresholds, load_model
 
 NORMAL = "normal"
@@ -39,7 +40,9 @@ class AnalysisResult:
 
     ``mask`` uint8 (H,W) 0/255 and ``activation`` uint8 (H,W) 0..255 have the size of the file; the activation shows
     where the model looked for its most probable class, which explains nothing and proves nothing.
-    ``malignant_basis`` says in a sentence how ``malignant_probability`` came about.
+    ``malignant_basis`` says in a sentence how ``malignant_probability`` came about. ``embedding`` float32 (512,) is
+    what the classifier makes of the picture before it names classes; with ``input_statistics`` it tells whether what
+    comes in still looks like what came before.
     """
 
     model_version: str
@@ -54,10 +57,17 @@ class AnalysisResult:
     thresholds: Thresholds
     width: int
     height: int
+    input_statistics: InputStatistics
+    embedding: NDArray[np.float32]
 
     @property
     def top_class(self) -> str:
         return max(self.probabilities, key=lambda name: self.probabilities[name])
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the most probable class, 0..1."""
+        return self.probabilities[self.top_class]
 
     def to_json(self) -> dict[str, Any]:
         """The keys of a line of ``manage.py analyse --json``, without ``file``."""
@@ -98,6 +108,8 @@ def analyse(
     malignant, basis = judge(probabilities, malignancies=[finding.malignancy for finding in findings])
     mask = union_mask(regions, height=slice_.height, width=slice_.width)
     clock.lap("compose")
+    statistics = measure(slice_.pixels, source_format=slice_.format)
+    clock.lap("measure")
     return AnalysisResult(
         model_version=model.version,
         probabilities=probabilities,
@@ -111,6 +123,8 @@ def analyse(
         thresholds=model.thresholds,
         width=slice_.width,
         height=slice_.height,
+        input_statistics=statistics,
+        embedding=slice_class.embedding,
     )
 
 

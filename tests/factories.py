@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 
 from accounts.models import Hospital, Role, User
 from ml.inference import AnalysisResult, FindingResult
+from ml.input_statistics import measure
 from ml.runtime import Thresholds
 from reports.drafting import draft_report
 from reports.models import Opening, Report, ReportTemplate
@@ -207,6 +208,8 @@ def answer(**changes: Any) -> AnalysisResult:
         "thresholds": Thresholds.of_card({"outline": 0.5, "minimum_area_px": 20, "malignant": 0.5}),
         "width": side_px,
         "height": side_px,
+        "input_statistics": measure(np.arange(side_px**2, dtype=np.uint8).reshape(side_px, -1), source_format="PNG"),
+        "embedding": np.linspace(-1, 1, 512, dtype=np.float32),
     }
     return AnalysisResult(**(values | changes))
 

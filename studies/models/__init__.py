@@ -12,6 +12,7 @@ from studies.models.grant import (
     StudyUserObjectPermission,
 )
 from studies.models.handover import Handover, HandoverQuerySet
+from studies.models.inference_record import InferenceRecord
 from studies.models.invitation import RecordInvitation
 from studies.models.patient import Patient, PatientQuerySet, RecordClaimGuard
 from studies.models.read_mark import StudyRead, StudyReadQuerySet
@@ -49,6 +50,7 @@ __all__ = [
     "ImportGroup",
     "ImportQuerySet",
     "ImportSweep",
+    "InferenceRecord",
     "LimitedGrantMixin",
     "Patient",
     "PatientQuerySet",

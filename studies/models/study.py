@@ -19,6 +19,7 @@ from accounts.models import Hospital, User
 from studies.errors import InvalidTransitionError
 from studies.models.finding import Finding
 from studies.models.grant import StudyUserObjectPermission
+from studies.models.inference_record import InferenceRecord
 from studies.models.patient import Patient
 from studies.models.read_mark import StudyRead
 from studies.models.triage import SliceAnswer, Triage, TriagedModel
@@ -598,6 +599,7 @@ class Analysis(models.Model):
                     Finding.from_result(self, number=number, finding=finding)
                     for number, finding in enumerate(result.findings, start=1)
                 )
+                InferenceRecord.from_result(self, result=result).save(force_insert=True)
         except BaseException:
             for name, path in written.items():
                 getattr(self, name).storage.delete(path)

@@ -32,7 +32,11 @@ class HandMadeModel:
             heat[: height // 2] = 2.0 if class_index == 0 else 0.0
             return heat
 
-        return SimpleNamespace(probabilities=self.probabilities, activation_over=activation_over)
+        return SimpleNamespace(
+            probabilities=self.probabilities,
+            activation_over=activation_over,
+            embedding=np.array([pixels.mean(), pixels.std()], np.float32),
+        )
 
     def outline(self, pixels, *, scale="auto"):
         return (pixels >= 250).astype(np.float32)

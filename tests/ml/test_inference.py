@@ -103,7 +103,7 @@ def test_json_has_exactly_the_promised_keys(hand_made_model):
 
 def test_times_add_up(hand_made_model):
     result = analyse(slice_with_bright_squares((60, 70, 20)), model=hand_made_model)
-    assert set(result.step_ms) == {"read", "classify", "outline", "findings", "compose"}
+    assert set(result.step_ms) == {"read", "classify", "outline", "findings", "compose", "measure"}
     assert result.duration_ms == pytest.approx(sum(result.step_ms.values()), abs=1.5)
 
 
