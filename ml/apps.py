@@ -1,10 +1,10 @@
-"""Registers ``ml`` with Django, so that its management commands are found; it has no tables."""
+"""Registers ``ml`` with Django, so that its tables and management commands are found."""
 
 from django.apps import AppConfig
 
 
 class MlConfig(AppConfig):
-    """The model's room. It never touches the database and loads no model when Django starts."""
+    """The model's room. It loads no model when Django starts."""
 
     name = "ml"
     verbose_name = "Model"

@@ -10,12 +10,13 @@ from django.urls import reverse
 from pytest_django.asserts import assertContains
 
 from accounts.models import AccessEvent, Hospital, User
+from ml.models import Event
 from reports.models import Report
 from studies.models import Analysis, Finding, Image, Import, ImportFile, Patient, Study
 from tests.factories import AdministratorFactory, AnalysisFactory, DoctorFactory, ImageFactory, ReportFactory
 
 pytestmark = pytest.mark.django_db
-OUR_APPS = ("accounts", "studies", "reports")
+OUR_APPS = ("accounts", "studies", "reports", "ml")
 LISTS: tuple[type[Model], ...] = (
     User,
     Hospital,
@@ -28,6 +29,7 @@ LISTS: tuple[type[Model], ...] = (
     Import,
     ImportFile,
     Report,
+    Event,
 )
 
 
@@ -43,6 +45,7 @@ def write_rows(*, count: int) -> None:
         doctor = DoctorFactory()
         batch = Import.objects.create(hospital=doctor.hospital, created_by=doctor, study_date=report.study.study_date)
         ImportFile.objects.create(batch=batch, position=1, name="slice.png", state="rejected", sentence="Refused.")
+        Event.objects.create(kind="inference", message="Answered.", study_id=report.study.id, hospital_id=None)
         AccessEvent.objects.create(
             actor=DoctorFactory(), action="viewed", target_type="studies.study", target_id=report.study.id
         )

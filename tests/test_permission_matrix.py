@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from accounts.models import AccessEvent, Hospital, User
 from accounts.roles import create_roles
+from ml.models import Event
 from reports.automatic import automatic_report_of
 from reports.models import BulkJob, BulkLine, Report, ReportTemplate, ShareLink
 from reports.tasks import run_bulk_job
@@ -117,6 +118,7 @@ class World:
     asked: Handover
     event: AccessEvent
     emergency: AccessEvent
+    logged: Event
     line: ImportFile
     link: ShareLink
     token: str
@@ -136,6 +138,7 @@ class World:
             "studies_import": self.line.batch_id,
             "studies_importfile": self.line.pk,
             "reports_report": self.released.pk,
+            "ml_event": self.logged.pk,
             "reports_reporttemplate": self.template.pk,
             "auth_group": Group.objects.get().pk,
         }.get(model, 0)
@@ -213,6 +216,9 @@ def world(db: None) -> World:
         ),
         emergency=AccessEvent.objects.create(
             actor=people["reader"], action="emergency", target_type="studies.patient", target_id=patient.pk
+        ),
+        logged=Event.objects.create(
+            kind="inference", message="Answered.", study_id=shown.pk, hospital_id=doctor.hospital_id
         ),
         link=link,
         token=token,
@@ -860,6 +866,7 @@ ADMINISTRATION: dict[str, tuple[int, int, int]] = {
             "studies_import",
             "studies_importfile",
             "reports_report",
+            "ml_event",
         )
         for page, answers in (
             ("changelist", OPEN),

@@ -246,7 +246,11 @@ ANALYSIS_LEASE_S = ANALYSIS_TIMEOUT_S + 15
 ANALYSIS_MAX_ATTEMPTS = env.int("IRA_ANALYSIS_MAX_ATTEMPTS", default=3)
 ANALYSIS_REQUEUE_AFTER_S = ANALYSIS_LEASE_S
 # What recovers from crashes, every minute: the task's dotted name and what the schedule is called.
-SWEEPERS = {"studies.tasks.sweep": "sweep analyses", "reports.tasks.sweep": "sweep bulk jobs"}
+SWEEPERS = {
+    "studies.tasks.sweep": "sweep analyses",
+    "reports.tasks.sweep": "sweep bulk jobs",
+    "portal.tasks.sweep": "tell of problems, shorten the event log",
+}
 Q_CLUSTER = {
     "name": "analysis",
     "orm": "default",
@@ -358,17 +362,32 @@ IS_DEMO = False
 DEMO_PASSWORD = ""
 DEMO_LOGINS: dict[str, str] = {}
 
+# The event log of the model's life (ml.events): rows of a table, kept for so many days (0: for ever), and JSON lines,
+# which go to a file where one is named, and between the other log lines where none is.
+EVENT_DAYS = env.int("IRA_EVENT_DAYS", default=365)
+EVENT_LOG = env.str("IRA_EVENT_LOG", default="")
+
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{", "datefmt": "%H:%M:%S"}
+        "line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{", "datefmt": "%H:%M:%S"},
+        "bare": {"format": "{message}", "style": "{"},
     },
     "filters": {"no_secrets": {"()": "portal.secrets_in_addresses.NoSecrets"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        "events": {"formatter": "bare"}
+        | (
+            {"class": "logging.handlers.WatchedFileHandler", "filename": EVENT_LOG, "delay": True, "encoding": "utf-8"}
+            if EVENT_LOG
+            else {"class": "logging.StreamHandler"}
+        ),
+    },
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django-q": {"handlers": ["console"], "level": "INFO", "propagate": False},
+        "ira.events": {"handlers": ["events"], "level": "INFO", "propagate": False},
         # These name the address of a refused request: cleaned at the logger, so that no handler gets a secret.
         "django.request": {"level": "WARNING", "filters": ["no_secrets"]},
         "django.security.csrf": {"level": "WARNING", "filters": ["no_secrets"]},

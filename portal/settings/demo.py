@@ -1,7 +1,7 @@
 """Settings of ``make demo``: development plus the demo hospital. Only these settings know the demo log-ins."""
 
 from portal.settings.dev import *  # noqa: F403 - a settings layer is the one below plus its own lines
-from portal.settings.dev import LOGGING, SQLITE_OPTIONS, VAR_DIR
+from portal.settings.dev import EVENT_LOG, LOGGING, SQLITE_OPTIONS, VAR_DIR
 
 DEBUG = False
 IS_DEMO = True
@@ -25,3 +25,11 @@ DEMO_LOGINS = {
 }
 # One readable log: what the queue does with its messages is for developers; its warnings are for everybody.
 LOGGING = LOGGING | {"loggers": LOGGING["loggers"] | {"django-q": {"level": "WARNING"}}}
+if not EVENT_LOG:
+    LOGGING["handlers"]["events"] = {
+        "class": "logging.handlers.WatchedFileHandler",
+        "filename": str(DEMO_DIR / "events.jsonl"),
+        "delay": True,
+        "encoding": "utf-8",
+        "formatter": "bare",
+    }
