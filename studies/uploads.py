@@ -5,7 +5,7 @@ Views marked ``takes_many_files`` have a limit of their own, and their files go 
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -105,6 +105,12 @@ class SpooledFile(UploadedFile):
         """Open the file anew."""
         self.file = self.path.open("rb")
         return self
+
+    def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes, from a file that is open only for so long: a store that does not move it reads it so."""
+        with self.path.open("rb") as stream:
+            while chunk := stream.read(chunk_size or self.DEFAULT_CHUNK_SIZE):
+                yield chunk
 
     def close(self) -> None:
         """Delete the file unless a store has moved it away."""

@@ -186,11 +186,23 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.str("IRA_STATIC_ROOT", default=str(VAR_DIR / "static")))
+# Pictures, masks and PDFs: in a bucket of an S3-compatible store where one is named, so that any number of machines see
+# the same; else in a folder.
+S3_BUCKET = env.str("IRA_S3_BUCKET", default="")
+S3_STORE = {
+    "BACKEND": "portal.bucket.PrivateBucket",
+    "OPTIONS": {
+        "bucket_name": S3_BUCKET,
+        "endpoint_url": env.str("IRA_S3_ENDPOINT", default="") or None,
+        "region_name": env.str("IRA_S3_REGION", default="") or None,
+        "location": env.str("IRA_S3_PREFIX", default=""),
+    },
+}
 STORAGES = {
-    "default": {"BACKEND": "portal.storage.PrivateStorage"},
+    "default": S3_STORE if S3_BUCKET else {"BACKEND": "portal.storage.PrivateStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
-# Pictures, masks and PDFs: outside any web-served folder, without a base URL. They leave only through views that check.
+# That folder: outside any web-served one, without a base URL. Files leave only through views that check.
 MEDIA_ROOT = VAR_DIR / "media"
 MEDIA_URL = ""
 # Keys that encrypt them at rest, the newest first; without any they are plain files.

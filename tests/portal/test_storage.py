@@ -145,8 +145,9 @@ def test_rotation_takes_plain_and_old_files_to_the_newest_key(settings, store: P
     plain = store.save("images/bb/plain.png", ContentFile(b"plain"))
     settings.PICTURE_KEYS = [NEW, OLD]
     new = store.save("reports/new.pdf", ContentFile(b"new"))
-    left_over = Path(store.path("images/aa/x.png.rotating"))
+    left_over = Path(store.path("images/aa/x.png.unfinished"))
     left_over.write_bytes(b"half")
+    os.utime(left_over, (0, 0))
     before = on_disk(store, new)
     call_command("rotate_picture_keys", dry_run=True)
     assert "1 files have the newest key, 2 to rewrite, 0 cannot" in capsys.readouterr().out
