@@ -14,6 +14,7 @@ from django_q.brokers import get_broker
 
 from ml.errors import MlError, ModelFileError
 from ml.inference import analyse
+from studies import stopping
 from studies.errors import InvalidTransitionError
 from studies.imports.steps import take_step
 from studies.models import Analysis, Import, ImportFile, ImportGroup
@@ -38,14 +39,20 @@ def analyse_image(analysis_id: str) -> None:
 
     A queue message of an analysis that somebody else has, or that waits no more, does nothing. The broker's time-out
     arrives as a ``SystemExit``, which is not caught here on purpose: such an analysis stays RUNNING until the sweeper
-    finds its lease expired, exactly as after a crash.
+    finds its lease expired, exactly as after a crash. A worker that has to stop hands its analysis back.
     """
+    if stopping.is_over():
+        _send_elsewhere(analysis_id)
+        return
     analysis = Analysis.objects.claim(uuid.UUID(analysis_id))
     if analysis is None:
         logger.debug("Analysis %s is not waiting any more; nothing to do.", analysis_id)
         return
     try:
-        _run(analysis)
+        try:
+            _run(analysis)
+        except stopping.WorkIsOver:
+            _hand_back(analysis)
     except InvalidTransitionError:
         logger.warning("Analysis %s: attempt %d was given up meanwhile.", analysis_id, analysis.attempt)
 
@@ -94,6 +101,18 @@ def sweep() -> dict[str, int]:
     return counts
 
 
+def _send_elsewhere(analysis_id: str) -> None:
+    analysis = Analysis.objects.filter(id=uuid.UUID(analysis_id), state=Analysis.State.QUEUED).first()
+    if analysis is not None:
+        analysis.enqueue()
+
+
+def _hand_back(analysis: Analysis) -> None:
+    analysis.hand_back()
+    analysis.enqueue()
+    logger.warning("Analysis %s: handed back, because the worker stops.", analysis.id)
+
+
 def _sweep_imports() -> dict[str, int]:
     result = Import.objects.sweep()
     for batch in Import.objects.filter(id__in=result.to_enqueue).order_by("touched_at"):
@@ -111,10 +130,12 @@ def _sweep_imports() -> dict[str, int]:
 
 def _run(analysis: Analysis) -> None:
     try:
-        with analysis.image.file.open("rb") as stored:
-            content = stored.read()
-        result = analyse(content, pixel_spacing_mm=analysis.image.pixel_spacing_mm)
-        pictures = draw_pictures(content, result=result)
+        # Only what takes time may be left half-way; recording the answer may not.
+        with stopping.interruptible():
+            with analysis.image.file.open("rb") as stored:
+                content = stored.read()
+            result = analyse(content, pixel_spacing_mm=analysis.image.pixel_spacing_mm)
+            pictures = draw_pictures(content, result=result)
         analysis.succeed(
             result, overlay_png=pictures.overlay, mask_png=pictures.mask, activation_png=pictures.activation
         )

@@ -278,7 +278,13 @@ Q_CLUSTER = {
     "save_limit": 100,
     "poll": 0.3,
     "label": "Task queue",
+    # Each cluster puts what is due onto the queue; a row lock lets one of them send each task.
+    "scheduler": env.bool("IRA_WORKER_SCHEDULE", default=True),
 }
+# How long a worker that is told to stop may finish what it has in hand, before it hands it back.
+STOP_GRACE_S = env.int("IRA_STOP_GRACE_S", default=20)
+# A file whose time shows that the worker, or the scheduler, is alive: for the health check of a container.
+HEARTBEAT_FILE = env.str("IRA_HEARTBEAT_FILE", default="")
 
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 DEFAULT_FROM_EMAIL = env.str("IRA_FROM_EMAIL", default="Radiology portal <no-reply@localhost>")

@@ -412,13 +412,15 @@ class Analysis(models.Model):
 
         QUEUED ──claim()──▶ RUNNING ──succeed()──▶ SUCCEEDED
           │ ▲                  │  └────fail()────▶ FAILED
-          │ └──sweep(), next───┘        ▲
-          │    attempt                  │ sweep() after the last attempt
+          │ ├──sweep(), next───┤        ▲
+          │ │  attempt         │        │ sweep() after the last attempt
+          │ └──hand_back()─────┘
           └──cancel()──▶ CANCELLED
 
-    Only the sweeper moves RUNNING back to QUEUED, and counts the attempt up; ``succeed`` and ``fail`` ask for the
-    attempt they were started with, so a worker that comes back from the dead cannot overwrite. A retry is the same
-    row; "run again" by a person is a new row.
+    The sweeper moves RUNNING back to QUEUED and counts the attempt up; a worker that has to stop hands its own back and
+    counts nothing, because nothing failed. ``succeed`` and ``fail`` ask for the attempt they were started with, so a
+    worker that comes back from the dead cannot overwrite. A retry is the same row; "run again" by a person is a new
+    row.
     """
 
     class State(models.TextChoices):
@@ -609,6 +611,23 @@ class Analysis(models.Model):
         """Record why there is no answer. Raises ``InvalidTransitionError`` if this attempt was given up meanwhile."""
         with transaction.atomic():
             self._leave_running(state=self.State.FAILED, error=sentence)
+
+    def hand_back(self) -> None:
+        """Let another worker do it, as if this one had never begun. The caller enqueues it after the commit.
+
+        Only for the worker that has claimed it and will not record an answer any more. Raises
+        ``InvalidTransitionError`` if this attempt has ended or was given up meanwhile.
+        """
+        with transaction.atomic():
+            is_ours = Analysis.objects.filter(id=self.id, state=self.State.RUNNING, attempt=self.attempt).update(
+                state=self.State.QUEUED, started_at=None, lease_expires_at=None, enqueued_at=None
+            )
+            if not is_ours:
+                raise InvalidTransitionError(
+                    f"This analysis is not running its attempt {self.attempt} any more, so it was not handed back."
+                )
+            self.study.refresh_triage()
+        self.refresh_from_db()
 
     def cancel(self) -> None:
         """Take a waiting analysis out of the queue. Raises ``InvalidTransitionError`` once it has started."""

@@ -7,6 +7,7 @@
 import hashlib
 import json
 import multiprocessing
+import os
 import sys
 import time
 from datetime import timedelta
@@ -50,6 +51,24 @@ def cluster(folder: Path) -> None:
 
     # Whatever is loaded and opened for the first time is so before the workers are forked: the time-out is short.
     draw_pictures(slice_png(), result=answer())
+    tasks.analyse = analyse
+    call_command("qcluster")
+
+
+def slow(folder: Path) -> None:
+    """Run the real queue with a model that takes as many seconds as the environment says."""
+    from django.core.management import call_command
+
+    from ml.inference import AnalysisResult
+    from studies import tasks
+    from tests.factories import answer
+
+    def analyse(content: bytes, **kwargs: object) -> AnalysisResult:
+        with (folder / "slow-calls").open("a") as stream:
+            stream.write(f"{hashlib.sha256(content).hexdigest()}\n")
+        time.sleep(float(os.environ["IRA_TEST_MODEL_SECONDS"]))
+        return answer()
+
     tasks.analyse = analyse
     call_command("qcluster")
 
@@ -98,4 +117,5 @@ def race(folder: Path) -> None:
 
 if __name__ == "__main__":
     django.setup()
-    {"seed": seed, "cluster": cluster, "pester": pester, "race": race}[sys.argv[1]](Path(sys.argv[2]))
+    actions = {"seed": seed, "cluster": cluster, "slow": slow, "pester": pester, "race": race}
+    actions[sys.argv[1]](Path(sys.argv[2]))
