@@ -89,6 +89,7 @@ lint: $(VENV)/.dev $(FRONTEND)/.dev ## style, types, imports, templates, scripts
 	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive portal accounts studies reports ml pipelines
 	@cd frontend && $(NODE) npm run --silent lint
 	@DJANGO_SETTINGS_MODULE=portal.settings.test $(BIN)/python manage.py makemigrations --check --dry-run
+	@.ci/lint-migrations
 	@.ci/audit
 
 audit: $(VENV)/.dev ## known holes in the pinned requirements; fails where the index of advisories cannot be reached

@@ -1,5 +1,7 @@
 """App configuration of the project package."""
 
+import os
+
 from django.apps import AppConfig
 
 
@@ -10,5 +12,8 @@ class PortalConfig(AppConfig):
     verbose_name = "Portal"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and what a forked process does first."""
         from portal import checks  # noqa: F401 - importing registers the checks
+        from portal.databases import forget_inherited_connections
+
+        os.register_at_fork(after_in_child=forget_inherited_connections)

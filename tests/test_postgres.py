@@ -2,16 +2,15 @@
 
 import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from tests.postgres_server import Server, running_server
 from tests.tools import ROOT, postgres_bin
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -19,44 +18,17 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 DATABASE_BOUND = ["tests/accounts", "tests/studies", "tests/reports", "tests/test_permission_matrix.py"]
 
 
-def _as_server(*command: str | Path) -> list[str]:
-    """PostgreSQL refuses to run as root, so root hands the command to the user that the package made."""
-    prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    return [*prefix, *map(str, command)]
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A throw-away server; removed afterwards."""
+    with running_server(postgres_bin(), "fsync=off") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    """A throw-away server on a free port of the loopback address; removed afterwards."""
-    binaries = postgres_bin()
-    folder = Path(tempfile.mkdtemp(prefix="ira-postgres-"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = folder / "data"
-    subprocess.run(
-        _as_server(binaries / "initdb", "-D", data, "-U", "portal", "-A", "trust", "-E", "UTF8", "--no-sync"),
-        check=True,
-        capture_output=True,
-        cwd=folder,
-    )
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    subprocess.run(
-        _as_server(binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"),
-        check=True,
-        stdout=subprocess.DEVNULL,
-        cwd=folder,
-    )
-    yield f"postgres://portal@127.0.0.1:{port}/postgres"
-    subprocess.run(
-        _as_server(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop"),
-        check=False,
-        capture_output=True,
-        cwd=folder,
-    )
-    shutil.rmtree(folder, ignore_errors=True)
+def database_url(server: Server) -> str:
+    """Its address."""
+    return server.url()
 
 
 @pytest.mark.timeout(900)
@@ -91,3 +63,87 @@ def test_migrations_run_forwards_and_back_on_postgresql(database_url: str, tmp_p
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
+
+
+FORKS = """
+import multiprocessing
+
+import django
+
+django.setup()
+from django.db import connection
+
+
+def line() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone()[0]
+
+
+def child(answers):
+    answers.put([line() for _ in range(50)])
+
+
+before = line()
+connection.close()  # into the pool, as the queue does before it forks
+context = multiprocessing.get_context("fork")
+answers = context.Queue()
+children = [context.Process(target=child, args=(answers,)) for _ in range(3)]
+[one.start() for one in children]
+lines = [answers.get(timeout=30) for _ in children]
+[one.join(30) for one in children]
+assert [one.exitcode for one in children] == [0, 0, 0]
+of_children = {number for one in lines for number in one}
+assert len(of_children) == 3, lines
+assert before not in of_children, "a child talks on the parent's line"
+assert line() not in of_children, "the parent talks on a child's line"
+print("apart")
+"""
+
+
+def production(database_url: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of an installation."""
+    return os.environ | {
+        "DJANGO_SETTINGS_MODULE": "portal.settings.production",
+        "DJANGO_SECRET_KEY": "tests-only-" + "0" * 54,
+        "IRA_AUDIT_KEY": "tests-only-" + "1" * 54,
+        "DJANGO_ALLOWED_HOSTS": "testserver",
+        "EMAIL_URL": "consolemail://",
+        "DATABASE_URL": database_url,
+        "IRA_VAR_DIR": str(tmp_path),
+    }
+
+
+def test_forked_processes_do_not_share_the_pool_of_their_parent(database_url: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        cwd=ROOT,
+        env=production(database_url, tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == "apart\n", done.stderr[-3000:]
+
+
+def test_a_migration_gives_up_when_a_table_is_in_use_and_changes_nothing(server: Server, tmp_path: Path) -> None:
+    database_url = server.make_database("in_use")
+    environment = production(database_url, tmp_path) | {"IRA_MIGRATE_LOCK_TIMEOUT_S": "1"}
+
+    def migrate(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "manage.py", "migrate", "-v0", *arguments]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    assert migrate("studies", "0008").returncode == 0
+    with psycopg.connect(database_url) as somebody:
+        somebody.execute("LOCK TABLE studies_study IN ACCESS SHARE MODE")
+        somebody.execute("LOCK TABLE accounts_user, studies_patient IN ACCESS EXCLUSIVE MODE")
+        stuck = migrate()
+        assert stuck.returncode == 1
+        assert "A table is in use for longer than this may wait" in stuck.stderr
+        assert "Traceback" not in stuck.stderr
+        known = somebody.execute("SELECT name FROM django_migrations WHERE app = 'studies' ORDER BY id").fetchall()
+        assert known[-1][0].startswith("0008"), "what could not be had in time was not begun"
+    done = migrate()
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -27,14 +27,18 @@ def chromium() -> str:
     skip_or_fail("no Chromium is installed (apt-get install chromium)")
 
 
-def postgres_bin() -> Path:
-    """Return the folder of PostgreSQL's server programs."""
+def find_postgres() -> Path | None:
+    """Return the folder of PostgreSQL's server programs, or None where there are none."""
     for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
         if (folder / "initdb").exists():
             return folder
-    if path := shutil.which("initdb"):
-        return Path(path).parent
-    skip_or_fail("no PostgreSQL server is installed (apt-get install postgresql)")
+    path = shutil.which("initdb")
+    return Path(path).parent if path else None
+
+
+def postgres_bin() -> Path:
+    """Return the folder of PostgreSQL's server programs."""
+    return find_postgres() or skip_or_fail("no PostgreSQL server is installed (apt-get install postgresql)")
 
 
 def shared_data(*parts: str) -> Path:

@@ -87,6 +87,9 @@ SQLITE_OPTIONS = {
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+# What ``migrate`` waits for at most on PostgreSQL: a table that somebody else holds, and one statement (0: for ever).
+MIGRATE_LOCK_TIMEOUT_S = env.int("IRA_MIGRATE_LOCK_TIMEOUT_S", default=5)
+MIGRATE_STATEMENT_TIMEOUT_S = env.int("IRA_MIGRATE_STATEMENT_TIMEOUT_S", default=900)
 # Counters of failed tries and used codes: all processes of all machines must see the same. ``migrate`` makes the table.
 CACHES = {
     "default": {

@@ -1,5 +1,6 @@
 """Settings of a real installation: secrets from the environment only; refuses to start without them."""
 
+from portal.databases import postgres_options
 from portal.settings.base import *  # noqa: F403 - a settings layer is the base plus its own lines
 from portal.settings.base import SQLITE_OPTIONS, env
 
@@ -12,7 +13,12 @@ CSRF_TRUSTED_ORIGINS = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", default=[])
 DATABASES = {"default": env.db_url("DATABASE_URL")}
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 8}
+    # What stands in the address (sslmode, for one) goes before ours.
+    DATABASES["default"]["OPTIONS"] = postgres_options(
+        pool_size=env.int("IRA_DB_POOL_SIZE", default=8),
+        pool_min=env.int("IRA_DB_POOL_MIN", default=1),
+        pool_wait_s=env.int("IRA_DB_POOL_WAIT_S", default=10),
+    ) | DATABASES["default"].get("OPTIONS", {})
 else:
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 
