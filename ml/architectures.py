@@ -11,11 +11,14 @@ section 3.2 (folding of batch normalisation).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
+
+from ml.fetching import fetched
 
 # Keras' symbolic tensors have no public type.
 Tensor = Any
@@ -173,7 +176,8 @@ def load_imagenet_trunk(target: keras.Model, *, weights: str = "imagenet") -> No
     """
     from ml.preprocessing import INPUT_CENTRE, INPUT_SPREAD
 
-    reference = keras.applications.VGG16(include_top=False, weights=weights, input_shape=(None, None, 3))
+    build = partial(keras.applications.VGG16, include_top=False, weights=weights, input_shape=(None, None, 3))
+    reference = fetched(build, what="The ImageNet weights of VGG16") if weights == "imagenet" else build()
     copy_trunk(source=reference, target=target)
     first = target.get_layer("block1_conv1")
     kernel, bias = first.get_weights()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -20,6 +21,7 @@ from keras import layers
 from ml.architectures import IMAGENET_MEAN_BGR, scaled
 from ml.errors import TrainingDataError
 from ml.export import RepeatPixels, deployable_classifier
+from ml.fetching import fetched
 from ml.preprocessing import INPUT_CENTRE, INPUT_SPREAD
 
 # Keras' symbolic tensors have no public type.
@@ -172,8 +174,9 @@ def load_backbone(model: keras.Model, *, weights: str) -> None:
         except (OSError, ValueError):
             # Not one of ours; it may still be Keras' own.
             pass
+    build = partial(BACKBONES[model.name].reference, include_top=False, weights=weights, input_shape=(None, None, 3))
     try:
-        reference = BACKBONES[model.name].reference(include_top=False, weights=weights, input_shape=(None, None, 3))
+        reference = fetched(build, what=f"The ImageNet weights of {model.name}") if weights == "imagenet" else build()
     except (OSError, ValueError) as error:
         raise TrainingDataError(
             f"The weights {weights} do not fit {model.name}: {error}. Name others under classifier.trunk."

@@ -37,8 +37,28 @@ class TrainingDataError(MlError):
     """A folder of training or evaluation data is missing or not laid out as expected."""
 
 
+class PreparationError(MlError):
+    """The base model cannot be prepared: the weights to start from could not be fetched."""
+
+
 class DivergedError(MlError):
     """Training stopped because the loss is no longer a number or no longer improves."""
+
+
+class NotANumberError(DivergedError):
+    """The loss of a training is no longer a number."""
+
+
+class NoImprovementError(DivergedError):
+    """The loss of a training does not fall."""
+
+
+class EvaluationError(MlError):
+    """An evaluation cannot be made, or its outcome cannot be right."""
+
+
+class OutOfBandError(EvaluationError):
+    """A figure of an evaluation lies outside the band in which it is expected."""
 
 
 class MissingDependencyError(MlError):

@@ -11,11 +11,15 @@ import logging
 import math
 import os
 import re
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
+
+from ml.errors import MlError
 
 logger = logging.getLogger("ira.events")
 problems = logging.getLogger(__name__)
@@ -53,7 +57,7 @@ def record(
             "at": datetime.now(UTC),
             "kind": kind,
             "level": level,
-            "message": message[:LONGEST_MESSAGE],
+            "message": _without_files(message)[:LONGEST_MESSAGE],
             "problem": problem[:60],
             "run_id": str(run_id or "")[:80],
             "study_id": _identifier(study_id),
@@ -69,6 +73,31 @@ def record(
 def record_problem(kind: str, *, error: BaseException, message: str, level: str = "error", **more: Any) -> None:
     """Write the event of something that went wrong; ``problem`` is the name of the error's class."""
     record(kind, message=message, level=level, problem=type(error).__name__, **more)
+
+
+@contextmanager
+def watched(kind: str, *, what: str, run_id: str | None = None, **details: Any) -> Iterator[str]:
+    """Write that something began and how it ended; yield the identifier of the run (a new one unless given).
+
+    ``what`` begins a sentence, such as "The training". An error is written with its class and passed on.
+    """
+    run = run_id or uuid.uuid4().hex
+    started = time.monotonic()
+    record(kind, message=f"{what} began.", run_id=run, **details)
+    try:
+        yield run
+    except Exception as error:
+        spent = round(time.monotonic() - started, 1)
+        # Only our own errors say something that was written for people to read.
+        why = str(error) if isinstance(error, MlError) else "It ended with an unexpected error; the log has more."
+        record_problem(kind, error=error, message=f"{what} failed. {why}", run_id=run, seconds=spent, **details)
+        raise
+    except BaseException:
+        spent = round(time.monotonic() - started, 1)
+        record(kind, message=f"{what} was interrupted.", level="warning", run_id=run, seconds=spent, **details)
+        raise
+    spent = round(time.monotonic() - started, 1)
+    record(kind, message=f"{what} ended well.", run_id=run, seconds=spent, **details)
 
 
 def _line(event: Mapping[str, Any]) -> str:
@@ -92,12 +121,16 @@ def _store(event: Mapping[str, Any]) -> None:
     name = str(database.get("NAME", ""))
     if database["ENGINE"].endswith("sqlite3") and "memory" not in name and not Path(name).is_file():
         return
-    from ml.models import Event
+    from ml.models import Event, Problem
 
     try:
         # A point to return to: an insert that fails must not spoil the transaction that it happens in.
         with transaction.atomic():
             Event.objects.create(**event)
+            if event["problem"] and event["level"] == "error":
+                Problem.objects.count_up(
+                    event["problem"], hospital_id=event["hospital_id"], message=event["message"], at=event["at"]
+                )
     except DatabaseError as error:
         problems.info("An event stands in the log only, not in the table: %s.", type(error).__name__)
 
@@ -109,6 +142,11 @@ def _identifier(value: str | uuid.UUID | None) -> uuid.UUID | None:
         return uuid.UUID(str(value))
     except ValueError:
         return None
+
+
+def _without_files(text: str) -> str:
+    """Return a sentence in which every word that names a file, a path or an address is an ellipsis."""
+    return " ".join("…" if _NAMES_A_FILE.search(word.rstrip(".,;:!?)”")) else word for word in text.split())
 
 
 def _plain(value: Any, *, depth: int = 0) -> Any:

@@ -9,6 +9,7 @@ from ml.data import find_folders
 from pipelines.manage import DATA, TRAINED, manage
 
 OUT = Path("var/evaluation")
+BANDS = Path("bands.yaml")
 
 if __name__ == "__main__":
     os.environ["IRA_MODEL_DIR"] = str(TRAINED / "model")
@@ -20,4 +21,4 @@ if __name__ == "__main__":
     }
     for layout, folder in layouts.items():
         if folder is not None:
-            manage("evaluate", "--layout", layout, "--data", folder, "--out", OUT / layout)
+            manage("evaluate", "--layout", layout, "--data", folder, "--out", OUT / layout, "--bands", BANDS)

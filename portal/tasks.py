@@ -6,11 +6,16 @@ from django.conf import settings
 from django.utils import timezone
 
 from ml.models import Event
+from portal.problems import tell_administrators
 
 
 def sweep() -> dict[str, int]:
-    """Shorten the event log to ``settings.EVENT_DAYS``, a portion at a time; return counts. Safe to run twice."""
+    """Tell administrators of problems, and shorten the event log to ``settings.EVENT_DAYS``; return counts.
+
+    Safe to run twice and at the same time.
+    """
+    mails = tell_administrators()
     deleted = 0
     if settings.EVENT_DAYS:
         deleted = Event.objects.delete_older_than(timezone.now() - timedelta(days=settings.EVENT_DAYS))
-    return {"deleted": deleted}
+    return {"mails": mails, "deleted": deleted}

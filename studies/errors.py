@@ -9,6 +9,22 @@ class InvalidTransitionError(StudiesError):
     """A state machine was asked for a step that its present state does not allow."""
 
 
+class AnalysisError(StudiesError):
+    """An analysis went wrong for a reason that lies in the portal, not in the picture."""
+
+
+class StoredPictureError(AnalysisError):
+    """A stored slice cannot be read or the answer's pictures cannot be stored, perhaps for the moment only."""
+
+
+class UnexpectedAnalysisError(AnalysisError):
+    """An analysis ended with an error that nobody has foreseen."""
+
+
+class AbandonedAnalysisError(AnalysisError):
+    """An analysis was started as often as allowed and never finished: crashes or time-outs."""
+
+
 class GrantError(StudiesError):
     """A grant was asked for somebody who may not have one."""
 

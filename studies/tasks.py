@@ -7,17 +7,24 @@ in any order.
 import logging
 import uuid
 from contextlib import suppress
+from typing import Any
 
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 from django_q.brokers import get_broker
 
+from ml import events
 from ml.errors import MlError, ModelFileError
-from ml.inference import analyse
+from ml.inference import AnalysisResult, analyse
 from studies import stopping
-from studies.errors import InvalidTransitionError
+from studies.errors import (
+    AbandonedAnalysisError,
+    InvalidTransitionError,
+    StoredPictureError,
+    UnexpectedAnalysisError,
+)
 from studies.imports.steps import take_step
-from studies.models import Analysis, Import, ImportFile, ImportGroup
+from studies.models import Analysis, Import, ImportFile, ImportGroup, Study
 from studies.models.bulk import UNANSWERED_FOR, UNFINISHED_FOR
 from studies.pictures import draw_pictures
 
@@ -27,6 +34,15 @@ SURPRISE = gettext_noop(
     "Something went wrong inside the portal while this slice was analysed. Please try again; if it fails again, tell "
     "your administrator the time and that the analysis failed unexpectedly."
 )
+
+NO_STORE = gettext_noop(
+    "The stored slice could not be read, or the answer could not be stored, although it was tried several times. "
+    "Please tell your administrator that the store of pictures has failed, and run the analysis again later."
+)
+
+# A store that is away comes back within minutes or not at all: the second attempt starts after so many seconds at the
+# earliest, each later one after twice as many as the one before.
+FIRST_PAUSE_S = 20
 
 NO_MODEL = gettext_noop(
     "The model of this portal cannot be loaded, so the slice was not analysed. Please tell your administrator, and try "
@@ -83,6 +99,13 @@ def sweep() -> dict[str, int]:
     never got one; otherwise a long queue would fill up with copies of itself.
     """
     result = Analysis.objects.sweep()
+    for given_up in Analysis.objects.filter(id__in=result.given_up):
+        _record(
+            given_up,
+            message="An analysis was started as often as allowed and never finished.",
+            level="error",
+            problem=AbandonedAnalysisError,
+        )
     waiting = Analysis.objects.filter(id__in=result.to_enqueue)
     if get_broker().queue_size():
         waiting = waiting.filter(enqueued_at__isnull=True)
@@ -130,25 +153,90 @@ def _sweep_imports() -> dict[str, int]:
 
 def _run(analysis: Analysis) -> None:
     try:
-        # Only what takes time may be left half-way; recording the answer may not.
-        with stopping.interruptible():
-            with analysis.image.file.open("rb") as stored:
-                content = stored.read()
-            result = analyse(content, pixel_spacing_mm=analysis.image.pixel_spacing_mm)
-            pictures = draw_pictures(content, result=result)
-        analysis.succeed(
-            result, overlay_png=pictures.overlay, mask_png=pictures.mask, activation_png=pictures.activation
-        )
-        logger.info("Analysis %s: done in %d ms, %d findings.", analysis.id, result.duration_ms, len(result.findings))
+        result = _answer(analysis)
     except InvalidTransitionError:
         raise
+    except FileNotFoundError:
+        # What is gone does not come back by waiting.
+        _give_up(analysis, sentence=SURPRISE, problem=StoredPictureError, message="A stored slice is missing.")
+    except OSError:
+        _try_again(analysis)
     except ModelFileError:
         # Its sentence names folders and variables, for whoever installs the portal: it belongs into the log.
-        logger.exception("Analysis %s: the model cannot be loaded.", analysis.id)
-        analysis.fail(NO_MODEL)
+        _give_up(analysis, sentence=NO_MODEL, problem=ModelFileError, message="The model cannot be loaded.")
     except MlError as error:
         analysis.fail(str(error))
         logger.info("Analysis %s: failed with a reason for the user.", analysis.id)
-    except Exception:
-        logger.exception("Analysis %s: failed unexpectedly.", analysis.id)
-        analysis.fail(SURPRISE)
+        _record(analysis, message="A slice could not be analysed.", level="warning", problem=type(error))
+    except Exception as error:  # noqa: BLE001 - the edge of the task; _give_up logs the traceback
+        message = f"An analysis failed unexpectedly ({type(error).__name__})."
+        _give_up(analysis, sentence=SURPRISE, problem=UnexpectedAnalysisError, message=message)
+    else:
+        logger.info("Analysis %s: done in %d ms, %d findings.", analysis.id, result.duration_ms, len(result.findings))
+        _record(
+            analysis,
+            message="A slice was analysed.",
+            model_version=result.model_version,
+            top_class=result.top_class,
+            confidence=result.confidence,
+            malignant_probability=result.malignant_probability,
+            findings=len(result.findings),
+            duration_ms=result.duration_ms,
+            step_ms=dict(result.step_ms),
+        )
+
+
+def _answer(analysis: Analysis) -> AnalysisResult:
+    """Ask the model and store what it says."""
+    # Only what takes time may be left half-way; recording the answer may not.
+    with stopping.interruptible():
+        with analysis.image.file.open("rb") as stored:
+            content = stored.read()
+        result = analyse(content, pixel_spacing_mm=analysis.image.pixel_spacing_mm)
+        pictures = draw_pictures(content, result=result)
+    analysis.succeed(result, overlay_png=pictures.overlay, mask_png=pictures.mask, activation_png=pictures.activation)
+    return result
+
+
+def _give_up(analysis: Analysis, *, sentence: str, problem: type[Exception], message: str) -> None:
+    """Let the analysis fail with a sentence for the user; the log gets the traceback, the administrators the event."""
+    logger.exception("Analysis %s: %s", analysis.id, message)
+    analysis.fail(sentence)
+    _record(analysis, message=message, level="error", problem=problem)
+
+
+def _try_again(analysis: Analysis) -> None:
+    """Leave what the store of pictures refused to a later attempt; fail after the last."""
+    pause_s = FIRST_PAUSE_S * 2 ** (analysis.attempt - 1)
+    if not analysis.leave_to_sweeper(after_s=pause_s):
+        _give_up(
+            analysis, sentence=NO_STORE, problem=StoredPictureError, message="The store of pictures does not answer."
+        )
+        return
+    logger.warning("Analysis %s: the store does not answer; tried again in %d s.", analysis.id, pause_s, exc_info=True)
+    _record(
+        analysis,
+        message="The store of pictures did not answer; the analysis is tried again.",
+        level="warning",
+        problem=StoredPictureError,
+        pause_s=pause_s,
+    )
+
+
+def _record(
+    analysis: Analysis, *, message: str, level: str = "info", problem: type[Exception] | None = None, **details: Any
+) -> None:
+    """Write an event of the log about one analysis."""
+    study = Study.objects.filter(images=analysis.image_id).values_list("id", "patient__hospital_id")
+    study_id, hospital_id = study.get()
+    events.record(
+        "inference",
+        message=message,
+        study_id=study_id,
+        hospital_id=hospital_id,
+        level=level,
+        problem=problem.__name__ if problem is not None else "",
+        analysis_id=analysis.id,
+        attempt=analysis.attempt,
+        **details,
+    )

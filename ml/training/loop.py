@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ml.errors import DivergedError
+from ml.errors import NoImprovementError, NotANumberError
 
 Batch = Mapping[str, np.ndarray]
 
@@ -100,8 +100,8 @@ def fit(
     """Train until the schedule ends or `patience_epochs` bring no better `score`; the best weights go to `best_path`.
 
     `settle(step)` runs before each validation. `make_batch(step)` must depend on the step alone, so that a resumed run
-    sees what an unbroken one would. Raises DivergedError when the loss is not a number, or when the first
-    `patience_epochs` epochs never lower it.
+    sees what an unbroken one would. Raises NotANumberError when the loss is no number, NoImprovementError when the
+    first `patience_epochs` epochs never lower it; both are DivergedErrors.
     """
     run = (checkpoint.restore() if is_resumed else None) or Run()
     if run.step:
@@ -113,7 +113,7 @@ def fit(
         checkpoint.optimizer.learning_rate.assign(schedule.at(run.step))
         values = {key: float(value) for key, value in train_step(batch).items()}
         if not all(math.isfinite(value) for value in values.values()):
-            raise DivergedError(
+            raise NotANumberError(
                 f"Training of {name} stopped at step {run.step}: the loss is no longer a number. Lower the learning "
                 "rate in params.yaml and start again; the last good checkpoint is kept."
             )
@@ -142,7 +142,7 @@ def fit(
             on_epoch(run.step, figures)
         losses = [entry["loss"] for entry in run.history]
         if len(losses) > patience_epochs and min(losses[1:]) >= losses[0]:
-            raise DivergedError(
+            raise NoImprovementError(
                 f"Training of {name} stopped at step {run.step}: the loss did not fall below its first epoch's "
                 f"{losses[0]:.4f} in {patience_epochs} epochs. Change the learning rate in params.yaml and start again."
             )

@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from ml import events
 from ml.errors import MlError
 from pipelines.ingest.download import PUBLIC_SET, download
 from pipelines.ingest.progress import progress_for_terminal
@@ -39,14 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.data is None and options.download is None:
         parser.error("name a folder or archive with --data (or IRA_DATA_DIR), or ask for --download")
     try:
-        source = Path(options.data) if options.download is None else download(options.download, report=_say)
-        ingested = ingest(
-            source,
-            out=options.out,
-            cache=options.cache,
-            compares_groups=options.compare_groups,
-            progress=progress_for_terminal(),
-        )
+        with events.watched("ingestion", what="The ingestion", is_download=options.download is not None) as run_id:
+            source = Path(options.data) if options.download is None else download(options.download, report=_say)
+            ingested = ingest(
+                source,
+                out=options.out,
+                cache=options.cache,
+                compares_groups=options.compare_groups,
+                progress=progress_for_terminal(),
+            )
     except MlError as error:
         _say(str(error))
         return 1
@@ -56,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     refused = [(name, one) for name, files in ingested.set_aside.items() for one in files]
     for name, one in refused:
         _say(f"set aside: {name}/{one.path}: {one.reason}")
+    counts: dict[str, Any] = {
+        "pictures": len(ingested.pictures),
+        "nodules": len(ingested.nodules),
+        "slices": len(ingested.slices),
+        "set_aside": len(refused),
+    }
+    events.record("ingestion", message="A data set was ingested.", run_id=run_id, **counts)
     count = len(ingested.pictures) + len(ingested.nodules) + len(ingested.slices)
     sys.stdout.write(f"{count} pictures, {len(refused)} files set aside; see {options.out / READABLE_REPORT_NAME}\n")
     return 0

@@ -309,11 +309,12 @@ ENQUEUE_GRACE = timedelta(seconds=5)
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """What one run of the sweeper did: counts, and the identifiers of analyses to enqueue again."""
+    """What one run of the sweeper did: counts, the identifiers to enqueue again, and those that failed for good."""
 
     failed: int
     requeued: int
     to_enqueue: tuple[uuid.UUID, ...]
+    given_up: tuple[uuid.UUID, ...] = ()
 
 
 class AnalysisQuerySet(models.QuerySet["Analysis"]):
@@ -370,6 +371,7 @@ class AnalysisQuerySet(models.QuerySet["Analysis"]):
         """
         now = timezone.now()
         failed = requeued = 0
+        given_up: list[uuid.UUID] = []
         for analysis in self.filter(state=Analysis.State.RUNNING, lease_expires_at__lt=now):
             is_last = analysis.attempt >= settings.ANALYSIS_MAX_ATTEMPTS
             changes: dict[str, Any] = (
@@ -388,6 +390,7 @@ class AnalysisQuerySet(models.QuerySet["Analysis"]):
                 ).update(lease_expires_at=None, **changes)
                 if is_swept:
                     analysis.study.refresh_triage()
+            given_up += [analysis.id] if is_swept and is_last else []
             failed += is_swept * is_last
             requeued += is_swept * (not is_last)
         stale_at = now - timedelta(seconds=settings.ANALYSIS_REQUEUE_AFTER_S)
@@ -402,7 +405,7 @@ class AnalysisQuerySet(models.QuerySet["Analysis"]):
             )
         )
         to_enqueue = tuple(lost.order_by("queued_at", "id").values_list("id", flat=True))
-        return SweepResult(failed=failed, requeued=requeued, to_enqueue=to_enqueue)
+        return SweepResult(failed=failed, requeued=requeued, to_enqueue=to_enqueue, given_up=tuple(given_up))
 
 
 class Analysis(models.Model):
@@ -628,6 +631,16 @@ class Analysis(models.Model):
                 )
             self.study.refresh_triage()
         self.refresh_from_db()
+
+    def leave_to_sweeper(self, *, after_s: float) -> bool:
+        """Give this attempt up so that the sweeper starts the next one ``after_s`` seconds from now at the earliest.
+
+        Returns False, and does nothing, where it is the last attempt or somebody has taken it over.
+        """
+        if self.attempt >= settings.ANALYSIS_MAX_ATTEMPTS:
+            return False
+        mine = Analysis.objects.filter(id=self.id, state=self.State.RUNNING, attempt=self.attempt)
+        return bool(mine.update(lease_expires_at=timezone.now() + timedelta(seconds=after_s)))
 
     def cancel(self) -> None:
         """Take a waiting analysis out of the queue. Raises ``InvalidTransitionError`` once it has started."""

@@ -15,7 +15,8 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from ml import events
-from ml.models import Event
+from ml.errors import NotANumberError
+from ml.models import Event, Problem
 from ml.models.event import Level, Stage
 from portal.tasks import sweep
 
@@ -175,3 +176,49 @@ def test_rows_go_when_their_time_is_over(settings, days: int, left: set[str]) ->
     Event.objects.create(kind="training", message="old", at=timezone.now() - timedelta(days=31))
     assert sweep()["deleted"] == 2 - len(left)
     assert set(Event.objects.values_list("message", flat=True)) == left
+
+
+@pytest.mark.django_db
+def test_what_is_watched_tells_of_begin_and_end(lines: list[str]) -> None:
+    with events.watched("training", what="The training", stage="all") as run_id:
+        pass
+    first, last = (json.loads(line) for line in lines)
+    assert (first["message"], last["message"]) == ("The training began.", "The training ended well.")
+    assert first["run_id"] == last["run_id"] == run_id
+    assert last["details"]["seconds"] >= 0
+
+
+@pytest.mark.django_db
+def test_what_is_watched_tells_why_it_failed_without_naming_files() -> None:
+    with (
+        pytest.raises(NotANumberError),
+        events.watched("training", what="The training", run_id="r-1"),
+    ):
+        raise NotANumberError("The loss is no longer a number. Lower the rate in params.yaml, see /home/someone.")
+    failed = Event.objects.get(problem="NotANumberError")
+    assert failed.message == "The training failed. The loss is no longer a number. Lower the rate in … see …"
+    assert (failed.level, failed.run_id) == ("error", "r-1")
+
+
+@pytest.mark.django_db
+def test_what_is_watched_keeps_the_words_of_foreign_errors_to_itself() -> None:
+    with pytest.raises(KeyError), events.watched("training", what="The training"):
+        raise KeyError("Quetzalcoatl")
+    assert "Quetzalcoatl" not in Event.objects.get(problem="KeyError").message
+
+
+@pytest.mark.django_db
+def test_an_interrupted_run_is_no_problem() -> None:
+    with pytest.raises(KeyboardInterrupt), events.watched("training", what="The training"):
+        raise KeyboardInterrupt
+    assert Event.objects.get(level="warning").message == "The training was interrupted."
+    assert not Problem.objects.exists()
+
+
+@pytest.mark.django_db
+def test_problems_are_counted_for_the_installation_and_for_the_hospital() -> None:
+    for hospital in (HOSPITAL, HOSPITAL, None):
+        events.record("inference", message="No model.", level="error", problem="ModelFileError", hospital_id=hospital)
+    events.record("inference", message="A bad slice.", level="warning", problem="ImageError", hospital_id=HOSPITAL)
+    counted = {(problem.name, problem.audience): problem.count for problem in Problem.objects.all()}
+    assert counted == {("ModelFileError", ""): 3, ("ModelFileError", str(HOSPITAL)): 2}

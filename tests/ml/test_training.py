@@ -20,7 +20,7 @@ keras = pytest.importorskip("keras", reason="training packages (requirements/ml.
 tf = pytest.importorskip("tensorflow", reason="training packages (requirements/ml.txt) are not installed")
 
 from ml.data import CLASSES  # noqa: E402 - only where the training packages are installed
-from ml.errors import DivergedError, TrainingDataError  # noqa: E402
+from ml.errors import NoImprovementError, NotANumberError, TrainingDataError  # noqa: E402
 from ml.runtime import STARTER_DIRECTORY  # noqa: E402
 from ml.training import classifier as classifying  # noqa: E402
 from ml.training import figures as measuring  # noqa: E402
@@ -133,11 +133,11 @@ def run_fit(tmp_path: Path, *, losses, scores=None, steps: int = 40, patience: i
 class TestLoop:
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_a_loss_that_is_no_number_is_reported(self, tmp_path, bad):
-        with pytest.raises(DivergedError, match=r"step 12: the loss is no longer a number\. Lower"):
+        with pytest.raises(NotANumberError, match=r"step 12: the loss is no longer a number\. Lower"):
             run_fit(tmp_path, losses=[1.0] * 12 + [bad] * 99)
 
     def test_a_loss_that_never_falls_is_reported(self, tmp_path):
-        with pytest.raises(DivergedError, match="did not fall below"):
+        with pytest.raises(NoImprovementError, match="did not fall below"):
             run_fit(tmp_path, losses=[1.0] * 99)
 
     def test_early_stopping_keeps_the_best(self, tmp_path):

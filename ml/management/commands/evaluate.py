@@ -3,11 +3,14 @@
 import json
 import sys
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from ml import events
+from ml.bands import Bands
 from ml.errors import MlError
 from ml.evaluation import LAYOUTS, evaluate, read_manifest
 from ml.runtime import load_model, model_directory
@@ -25,22 +28,15 @@ class Command(BaseCommand):
         parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="the folder to measure on")
         parser.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
         parser.add_argument("--out", type=Path, metavar="DIR", help="write report.json and the figures as PNG there")
+        parser.add_argument(
+            "--bands", type=Path, metavar="FILE", help="fail where a figure lies outside its expected band (bands.yaml)"
+        )
         parser.add_argument("--seed", type=int, default=0, help="of the bootstrap and the baselines (default 0)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            model = load_model()
-            evaluation = evaluate(
-                options["layout"],
-                data=options["data"],
-                model=model,
-                manifest=read_manifest(model_directory()),
-                seed=options["seed"],
-                progress=self._progress,
-            )
-            report = evaluation.report
-            if options["out"]:
-                report = report | self._write(evaluation, folder=options["out"], model=model)
+            with events.watched("evaluation", what="The evaluation", layout=options["layout"]) as run_id:
+                report = self._evaluate(options, run_id=run_id)
         except MlError as error:
             raise CommandError(str(error)) from error
         except OSError as error:
@@ -49,6 +45,34 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False))
         else:
             self.stdout.write("\n".join(as_table(report)))
+
+    def _evaluate(self, options: Mapping[str, Any], *, run_id: str) -> dict[str, Any]:
+        """Measure, write what is to be written, and then hold the figures to their bands."""
+        # Read first: hours of measuring may follow.
+        bands = Bands.read(options["bands"]) if options["bands"] else None
+        model = load_model()
+        evaluation = evaluate(
+            options["layout"],
+            data=options["data"],
+            model=model,
+            manifest=read_manifest(model_directory()),
+            seed=options["seed"],
+            progress=self._progress,
+        )
+        report = evaluation.report
+        if options["out"]:
+            report = report | self._write(evaluation, folder=options["out"], model=model)
+        events.record(
+            "evaluation",
+            message="A model was measured.",
+            run_id=run_id,
+            layout=options["layout"],
+            model_version=model.version,
+            figures=headline(report),
+        )
+        if bands is not None:
+            bands.check(report)
+        return report
 
     def _write(self, evaluation: Any, *, folder: Path, model: Any) -> dict[str, Any]:
         """report.json always; figures where Matplotlib is installed."""
@@ -70,6 +94,17 @@ class Command(BaseCommand):
         if sys.stderr.isatty():
             self.stderr.write(f"\r{done} of {total} pictures", ending="\n" if done == total else "")
             self.stderr.flush()
+
+
+def headline(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return the plain figures of a report, those of its blocks under both names, for the event log."""
+    found = {}
+    for name, value in report.items():
+        inner = value.items() if isinstance(value, Mapping) and "value" not in value else ()
+        for label, figure in ((name, value), *((f"{name} {part}", figure) for part, figure in inner)):
+            if isinstance(figure, Mapping) and isinstance(figure.get("value"), float):
+                found[label.replace("_", " ")] = figure["value"]
+    return found
 
 
 def as_table(report: dict[str, Any], *, indent: int = 0) -> list[str]:

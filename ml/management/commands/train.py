@@ -12,6 +12,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from ml import events
 from ml.errors import MissingDependencyError, MlError
 
 STAGES = ("outline", "classifier", "all")
@@ -54,8 +55,15 @@ class Command(BaseCommand):
             raise CommandError("--limit must be at least 1.")
         if options["keep_classifier"] and options["stage"] != "outline":
             raise CommandError("--keep-classifier goes with --stage outline: the other stages train the class anew.")
+        is_base = options["stage"] == "outline" and not options["cross_validate"]
         try:
-            self._train(**options)
+            with events.watched(
+                "base_model" if is_base else "training",
+                what="The cross-validation" if options["cross_validate"] else "The training",
+                stage=options["stage"],
+                is_resumed=options["resume"],
+            ):
+                self._train(**options)
         except MlError as error:
             raise CommandError(str(error)) from error
 
