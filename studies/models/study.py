@@ -22,6 +22,7 @@ from studies.models.grant import StudyUserObjectPermission
 from studies.models.inference_record import InferenceRecord
 from studies.models.patient import Patient
 from studies.models.read_mark import StudyRead
+from studies.models.sweep import SweepResult
 from studies.models.triage import SliceAnswer, Triage, TriagedModel
 from studies.storage import analysis_path, image_path
 
@@ -305,16 +306,6 @@ class ClassProbability:
 ACTIVE_IMPORTS = ("reading", "sorting", "storing", "analysing")
 # Between the commit of an analysis and its message lies a moment in which it is not lost.
 ENQUEUE_GRACE = timedelta(seconds=5)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepResult:
-    """What one run of the sweeper did: counts, the identifiers to enqueue again, and those that failed for good."""
-
-    failed: int
-    requeued: int
-    to_enqueue: tuple[uuid.UUID, ...]
-    given_up: tuple[uuid.UUID, ...] = ()
 
 
 class AnalysisQuerySet(models.QuerySet["Analysis"]):
