@@ -64,8 +64,9 @@ class AccessEventQuerySet(models.QuerySet["AccessEvent"]):
 class AccessEvent(models.Model):
     """One look at, change of or download of something clinical, or one log-in. Rows are added, never changed.
 
-    ``actor`` is None where nobody was logged in (a wrong password). ``patient_id`` names the record it was about, and
-    ``hospital`` the hospital that keeps it; without a record, the hospital of whoever acted at that time.
+    ``actor`` is None where nobody was logged in (a wrong password, a command of the machine's administrator).
+    ``patient_id`` names the record it was about, and ``hospital`` the hospital that keeps it; without a record, the
+    hospital of whoever acted at that time.
     """
 
     class Action(models.TextChoices):
@@ -82,6 +83,7 @@ class AccessEvent(models.Model):
         UNSHARED = "unshared", _("ended the sharing of")
         OPENED_IN_EMERGENCY = "emergency", _("opened without a grant, giving a reason")
         DELETED = "deleted", _("deleted")
+        DEPLOYED = "deployed", _("changed the model in use")
         LOGGED_IN = "logged_in", _("logged in")
         LOGGED_OUT = "logged_out", _("logged out")
         LOGIN_FAILED = "login_failed", _("log-in failed")
@@ -120,7 +122,7 @@ class AccessEvent(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(actor__isnull=False)
-                | models.Q(action__in=("viewed", "downloaded", "deleted", "login_failed")),
+                | models.Q(action__in=("viewed", "downloaded", "deleted", "login_failed", "deployed")),
                 name="whoever_changes_something_is_known",
             ),
         ]

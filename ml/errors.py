@@ -33,6 +33,18 @@ class ModelFileError(MlError):
     """The model's folder is missing, incomplete, or its files are not those that ``model.json`` names."""
 
 
+class RegistryError(MlError):
+    """A version of the model cannot be registered, promoted, rolled back or challenged as asked."""
+
+
+class PromotionRefusedError(RegistryError):
+    """A version's figures are worse than the champion's, or missing; ``objections`` are the sentences about each."""
+
+    def __init__(self, sentence: str, *, objections: tuple[str, ...]) -> None:
+        super().__init__(sentence)
+        self.objections = objections
+
+
 class TrainingDataError(MlError):
     """A folder of training or evaluation data is missing or not laid out as expected."""
 

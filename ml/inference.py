@@ -5,6 +5,7 @@ run this one function.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,15 @@ def analyse(
     *,
     pixel_spacing_mm: tuple[float, float] | None = None,
     model: Model | None = None,
+    load: Callable[[], Model] = load_model,
 ) -> AnalysisResult:
     """Analyse one slice: PNG, JPEG or DICOM as bytes or a path.
 
+    Without a ``model``, ``load`` says which: the portal's way is ``ml.registry.serving_model``.
     ``pixel_spacing_mm`` (row, column) goes before what the file itself says. ``duration_ms`` is the time from bytes to
     result with the model already loaded. Raises :class:`ml.errors.MlError` with a sentence for the user.
     """
-    model = model or load_model()
+    model = model or load()
     clock = _Clock()
     slice_ = read_slice(source)
     clock.lap("read")

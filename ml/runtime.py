@@ -7,7 +7,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -288,6 +288,27 @@ def load_model(directory: Path | None = None) -> Model:
         if key not in _cache:
             _cache[key] = _load(folder, card=card)
         return _cache[key]
+
+
+def keep_models(folders: Collection[Path]) -> None:
+    """Let go of every loaded model that lies in none of these folders; who still uses one keeps it until done."""
+    kept = {folder.resolve() for folder in folders}
+    with _cache_lock:
+        for key in [key for key in _cache if key[0] != os.getpid() or key[1] not in kept]:
+            del _cache[key]
+
+
+def forget_models(folder: Path) -> None:
+    """Let go of what was loaded from a folder."""
+    with _cache_lock:
+        for key in [key for key in _cache if key[1] == folder.resolve()]:
+            del _cache[key]
+
+
+def loaded_folders() -> tuple[Path, ...]:
+    """Return the folders of the models that this process holds in memory."""
+    with _cache_lock:
+        return tuple(folder for process, folder, _hashes in _cache if process == os.getpid())
 
 
 def _load(folder: Path, *, card: Mapping[str, Any]) -> Model:

@@ -16,6 +16,8 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from ml.inference import AnalysisResult, analyse
+from ml.registry import serving_model
+from ml.runtime import Model
 from studies.errors import StudiesError
 from studies.intake import PreparedSlice, Upload, prepare_slice
 
@@ -51,7 +53,8 @@ class _Places:
             # Decoding is quick, and what a refused file says concerns nobody else.
             prepared = prepare_slice(upload)
             is_allowed(prepared.picture.sha256)
-            work = self._threads.submit(_analyse, prepared)
+            # The registry is asked here, because a thread of the pool has no connection to the database.
+            work = self._threads.submit(_analyse, prepared, serving_model())
         finally:
             if work is None:
                 self._free.release()
@@ -80,9 +83,9 @@ def _places() -> _Places:
     return _Places(settings.API_CLASSIFY_AT_ONCE)
 
 
-def _analyse(prepared: PreparedSlice) -> AnalysisResult:
+def _analyse(prepared: PreparedSlice, model: Model) -> AnalysisResult:
     picture = prepared.picture
     spacing = None
     if picture.row_spacing_mm is not None and picture.column_spacing_mm is not None:
         spacing = picture.row_spacing_mm, picture.column_spacing_mm
-    return analyse(prepared.png, pixel_spacing_mm=spacing)
+    return analyse(prepared.png, pixel_spacing_mm=spacing, model=model)

@@ -1,6 +1,6 @@
 """What the model card says about the model that answered, in the words that a report prints.
 
-Only the card is read here, never the model: a web process that signs a report needs no network in memory.
+Only registry and card are read here, never the model: a web process that signs a report needs no network in memory.
 """
 
 import logging
@@ -12,6 +12,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from ml.errors import ModelFileError
+from ml.models import ModelVersion
 from ml.runtime import model_directory, read_card
 
 logger = logging.getLogger(__name__)
@@ -169,11 +170,12 @@ def figure_label(name: str) -> str:
 def describe_model(version: str) -> ModelPart:
     """Return name, version and measured figures of the model that wrote ``version`` into an analysis.
 
-    The card lies beside the model in use. Where that is another version by now, or the card cannot be read, the
-    figures stay empty and ``note`` says so: figures of one model are never printed beside answers of another.
+    Of a registered version they stand in the registry, however many have answered since; of one that never was, in
+    the card beside the model in use. Where neither has them the figures stay empty and ``note`` says so: figures of
+    one model are never printed beside answers of another.
     """
-    card = _read_card()
-    if card.get("version") != version:
+    card = _card_of(version)
+    if card is None:
         return ModelPart(
             name=MODEL_NAME,
             version=version,
@@ -186,13 +188,17 @@ def describe_model(version: str) -> ModelPart:
     return ModelPart(name=str(card.get("name") or MODEL_NAME), version=version, figures=parts, note=note)
 
 
-def _read_card() -> Mapping[str, Any]:
+def _card_of(version: str) -> Mapping[str, Any] | None:
+    registered = ModelVersion.objects.filter(version=version).first()
+    if registered is not None:
+        return {"name": registered.name, "figures": registered.figures}
     try:
-        return read_card(model_directory())
+        card = read_card(model_directory())
     except ModelFileError:
         # A report can be written about answers that are stored, also on a day when the model's folder is broken.
         logger.exception("The model card cannot be read.")
-        return {}
+        return None
+    return card if card.get("version") == version else None
 
 
 def _figures(figures: Mapping[str, Any]) -> list[Figure]:

@@ -16,6 +16,7 @@ from django_q.brokers import get_broker
 from ml import events
 from ml.errors import MlError, ModelFileError
 from ml.inference import AnalysisResult, analyse
+from ml.registry import serving_model
 from studies import stopping
 from studies.errors import (
     AbandonedAnalysisError,
@@ -192,7 +193,7 @@ def _answer(analysis: Analysis) -> AnalysisResult:
     with stopping.interruptible():
         with analysis.image.file.open("rb") as stored:
             content = stored.read()
-        result = analyse(content, pixel_spacing_mm=analysis.image.pixel_spacing_mm)
+        result = analyse(content, pixel_spacing_mm=analysis.image.pixel_spacing_mm, load=serving_model)
         pictures = draw_pictures(content, result=result)
     analysis.succeed(result, overlay_png=pictures.overlay, mask_png=pictures.mask, activation_png=pictures.activation)
     return result

@@ -15,6 +15,7 @@ from accounts import audit_triggers
 def _private_store(tmp_path: Path, settings: Settings) -> None:
     """Give each test a store of its own."""
     settings.MEDIA_ROOT = tmp_path / "media"
+    settings.MODELS_DIR = tmp_path / "models"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -15,7 +15,8 @@ from rest_framework.response import Response
 
 from accounts.api.views import ApiView
 from ml.errors import ModelFileError
-from ml.runtime import model_directory, read_card
+from ml.registry import serving_directory
+from ml.runtime import read_card
 
 WORKS, BROKEN = "ok", "failed"
 
@@ -55,8 +56,8 @@ class Health(ApiView):
         except DatabaseError:
             checks["database"] = BROKEN
         try:
-            read_card(model_directory())
-        except ModelFileError:
+            read_card(serving_directory())
+        except (ModelFileError, DatabaseError):
             checks["model"] = BROKEN
         status = BROKEN if BROKEN in checks.values() else WORKS
         return Response({"status": status, "checks": checks}, status=200 if status == WORKS else 503)

@@ -235,6 +235,15 @@ FILE_UPLOAD_HANDLERS = [
 # Called with a patient's record, in the same transaction, when a person has claimed it as their own.
 AFTER_RECORD_CLAIM = ["reports.permissions.grant_released_reports"]
 
+# The versions of the model (ml/registry.py): where their folders lie, by how much a new champion may be worse than the
+# old one (shares such as accuracy and AUC; regions outlined by mistake on a slice), what is called with each change in
+# its transaction, and what is called when the champion's folder is damaged.
+MODELS_DIR = Path(env.str("IRA_MODELS_DIR", default=str(VAR_DIR / "models")))
+PROMOTION_MARGIN = env.float("IRA_PROMOTION_MARGIN", default=0.02)
+PROMOTION_MARGIN_FALSE_POSITIVES = env.float("IRA_PROMOTION_MARGIN_FALSE_POSITIVES", default=0.1)
+AFTER_DEPLOYMENT = ["portal.deployments.note_deployment"]
+ON_DAMAGED_MODEL = ["portal.deployments.tell_of_damage"]
+
 # For how many days at most a patient's link shows a report to somebody else.
 SHARE_MAX_DAYS = env.int("IRA_SHARE_MAX_DAYS", default=30)
 

@@ -13,7 +13,8 @@ from accounts.api.views import DOCTOR, ApiView, sent_form
 from accounts.audit import client_address
 from accounts.models import AccessEvent, Scope
 from ml.errors import MlError, ModelFileError
-from ml.runtime import model_directory, read_card
+from ml.registry import serving_directory
+from ml.runtime import read_card
 from studies.access import require_revealed
 from studies.api.studies import require_whole
 from studies.classifying import BusyError, Classified, classify
@@ -92,7 +93,7 @@ class Model(ApiView):
     def get(self, request: Request) -> Response:
         """Tell which model answers at this moment, and how good it was measured to be."""
         try:
-            card = read_card(model_directory())
+            card = read_card(serving_directory())
         except ModelFileError as error:
             raise ProblemError(503, in_the_readers_language(NO_MODEL)) from error
         described = describe_model(str(card["version"]))

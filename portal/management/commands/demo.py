@@ -53,6 +53,7 @@ class Command(BaseCommand):
         self._step("Preparing roles and schedules")
         call_command("create_roles", verbosity=0)
         call_command("ensure_schedules", verbosity=0)
+        call_command("models", ensure_starter=True, verbosity=0)
         call_command("seed_demo")
         connection.close()
 
