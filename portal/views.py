@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from reports.models import Report
 from studies.models import Analysis, Handover, Study
-from studies.worklist import ORDERS, rows_for
+from studies.worklist import ORDERS, UNREAD, UNREPORTED, awaiting_report, rows_for
 
 SHOWN = 5
 COUNTED_UP_TO = 100
@@ -57,6 +57,9 @@ def errands_of(doctor: User) -> tuple[Errand, ...]:
     studies = Study.objects.visible_to(doctor)
     worklist, reports = reverse("studies:study_list"), reverse("reports:report_list")
     unread = studies.with_unread(doctor).filter(is_unread=True)  # type: ignore[misc] # annotated
+    # What was opened and put aside is in none of the other lists.
+    waiting = awaiting_report(Study.objects.changeable_by(doctor)).filter(reports=None)
+    opened = waiting.with_unread(doctor).filter(is_unread=False)  # type: ignore[misc] # annotated
     drafts = Report.objects.visible_to(doctor).select_related("study__patient")
 
     def errand(rows: models.QuerySet[Any], **words: str) -> Errand:
@@ -70,7 +73,15 @@ def errands_of(doctor: User) -> tuple[Errand, ...]:
             label=_("Unread answers"),
             all_label=_("All unread answers"),
             none=_("You have opened every answer."),
-            url=f"{worklist}?state=unread",
+            url=f"{worklist}?state={UNREAD}",
+        ),
+        errand(
+            rows_for(doctor, opened).order_by(*ORDERS["triage"].fields),
+            key="unreported",
+            label=_("Opened, no report begun"),
+            all_label=_("All that wait for a report"),
+            none=_("Every study that you have opened has a report or a draft."),
+            url=f"{worklist}?state={UNREPORTED}",
         ),
         errand(
             rows_for(doctor, studies.filter(state=Analysis.State.FAILED)).order_by(*ORDERS["newest"].fields),

@@ -54,7 +54,7 @@ def page_of(queryset: models.QuerySet[Any], *, order: Sequence[str], after: str 
         rows = rows.filter(_after(queryset.model, start, order=order))
     found = list(rows[: size + 1])
     shown = found[:size]
-    next_key = _write_key(shown[-1], order=order) if len(found) > size else ""
+    next_key = key_of(shown[-1], order=order) if len(found) > size else ""
     return Page(rows=tuple(shown), next_key=next_key, is_first=start is None)
 
 
@@ -66,7 +66,8 @@ def _after(model: type[models.Model], start: Sequence[Any], *, order: Sequence[s
     )
 
 
-def _write_key(row: Any, *, order: Sequence[str]) -> str:
+def key_of(row: Any, *, order: Sequence[str]) -> str:
+    """Return the key of a row: ``page_of`` goes on behind it."""
     values = [getattr(row, name.removeprefix("-")) for name in order]
     texts = [value.isoformat() if isinstance(value, datetime.datetime) else str(value) for value in values]
     return base64.urlsafe_b64encode(json.dumps(texts).encode()).decode().rstrip("=")

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import User
 from studies.models import Analysis, Patient, Study, StudyQuerySet
 from studies.models.study import CLASS_LABELS
-from studies.paging import PAGE_SIZE, Page, page_of
+from studies.paging import PAGE_SIZE, Page, key_of, page_of
 
 SESSION_KEY = "worklist_order"
 
@@ -46,7 +46,7 @@ ORDERS = {
 }
 DEFAULT_ORDER = "triage"
 
-UNREAD, ACTIVE = "unread", "active"
+UNREAD, ACTIVE, UNREPORTED = "unread", "active", "unreported"
 MINE, SHARED = "mine", "shared"
 
 
@@ -68,6 +68,7 @@ class WorklistForm(forms.Form):
         choices=[
             ("", _("All")),
             (UNREAD, _("unread answers")),
+            (UNREPORTED, _("done, no signed report yet")),
             (ACTIVE, _("waiting or being analysed")),
             *Analysis.State.choices,
         ],
@@ -103,7 +104,7 @@ class Worklist:
     def of(cls, doctor: User, *, asked: QueryDict, session: Any) -> "Worklist":
         """Read what was asked for in an address; an order that was asked for is kept in the session."""
         asked_order, kept_order = asked.get("order"), session.get(SESSION_KEY)
-        order = next((name for name in (asked_order, kept_order) if name in ORDERS), DEFAULT_ORDER)
+        order = asked_order if asked_order in ORDERS else kept_order_name(session)
         if asked_order == order != kept_order:
             session[SESSION_KEY] = order
         # The form shows the order that holds, also where the address names none.
@@ -178,11 +179,41 @@ class Worklist:
             return studies.with_unread(self.doctor).filter(is_unread=True)  # type: ignore[misc] # annotated
         if state == ACTIVE:
             return studies.filter(state__in=Analysis.ACTIVE)
+        if state == UNREPORTED:
+            return awaiting_report(studies)
         return studies.filter(state=state) if state else studies
 
     def page(self, *, after: str) -> Page:
         """Return one page of rows, ready to be shown."""
         return page_of(rows_for(self.doctor, self.studies()), order=self.order.fields, after=after)
+
+
+def kept_order_name(session: Any) -> str:
+    """Return the order that a doctor chose last, or the one that holds until somebody chooses."""
+    kept = session.get(SESSION_KEY)
+    return kept if kept in ORDERS else DEFAULT_ORDER
+
+
+def awaiting_report(studies: StudyQuerySet) -> StudyQuerySet:
+    """Return those of the studies that are analysed and of which no report is signed yet.
+
+    By the name of the relation only: what a report is, ``studies`` does not know.
+    """
+    return studies.filter(state=Analysis.State.SUCCEEDED).exclude(reports__signed_at__isnull=False)
+
+
+def next_to_report(doctor: User, *, behind: Study, session: Any) -> Study | None:
+    """Return the study that the doctor reads next: the one that waits for a report behind this one in their order.
+
+    After the last one the list begins anew; None where no other study waits that the doctor may work on.
+    """
+    fields = ORDERS[kept_order_name(session)].fields
+    waiting = awaiting_report(Study.objects.changeable_by(doctor)).exclude(id=behind.id).select_related("patient")
+    for after in (key_of(behind, order=fields), ""):
+        if rows := page_of(waiting, order=fields, after=after, size=1).rows:
+            found: Study = rows[0]
+            return found
+    return None
 
 
 def rows_for(doctor: User, studies: StudyQuerySet) -> StudyQuerySet:

@@ -131,6 +131,8 @@ class ReadingPage {
       m: toggle("activation"),
       Delete: () => this.measurements.removeLast(),
       Backspace: () => this.measurements.removeLast(),
+      n: () => document.querySelector("[data-next-study]")?.click(),
+      t: () => document.querySelector("#editor textarea[name=impression], [data-first-impression] select")?.focus(),
       "?": actions.help,
     };
   }

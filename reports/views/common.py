@@ -12,6 +12,7 @@ from reports.comparison import plots_of
 from reports.forms import DraftForm
 from reports.models import AutomaticReport, BulkJob, BulkLine, Report
 from reports.pdf import unprintable_characters
+from studies.worklist import next_to_report
 
 PAGE_SIZE = 25
 
@@ -29,12 +30,15 @@ def detail_page(
 ) -> HttpResponse:
     """Show a report beside its pictures, with its versions and addenda; a draft with its editor."""
     content = report.content_for(request.user)
+    can_change = report.can_be_changed_by(request.user)
+    if report.is_signed and can_change and isinstance(request.user, User):
+        context["next_study"] = next_to_report(request.user, behind=report.study, session=request.session)
     context |= {
         "report": report,
         "content": content,
         "plots": plots_of(content.examinations),
         "form": form,
-        "can_change": report.can_be_changed_by(request.user),
+        "can_change": can_change,
         "unprintable": "" if report.is_signed else unprintable(report),
         "verification": report.verify() if report.is_signed else None,
         "addenda": report.addenda.all(),

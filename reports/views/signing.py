@@ -58,6 +58,8 @@ def report_sign(request: HttpRequest, report_id: Any) -> HttpResponse:
         # A fresh form: the doctor confirms anew what is on the page now.
         return _sign_page(request, report, form=_sign_form(request, report), problem=str(error), status=409)
     AccessEvent.record(request, action=Action.SIGNED, target=report)
+    if "release" in request.POST:
+        return _release(request, report)
     messages.success(
         request, _("The report is signed and can no longer be changed. Release it to let the patient read it.")
     )
@@ -72,8 +74,12 @@ def report_release(request: HttpRequest, report_id: Any) -> HttpResponse:
     report = visible_report(user, report_id)
     if not report.can_be_changed_by(user):
         return render(request, "403.html", status=403)
+    return _release(request, report)
+
+
+def _release(request: HttpRequest, report: Report) -> HttpResponse:
     try:
-        release = release_report(report, by=user, link=patients_list_link(request))
+        release = release_report(report, by=current_user(request), link=patients_list_link(request))
     except InvalidTransitionError as error:
         messages.error(request, str(error))
         return redirect("reports:report_detail", report.id)

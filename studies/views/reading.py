@@ -16,6 +16,7 @@ from studies.agreement import compare_with_ai
 from studies.models import Analysis, Image, Study, judged_findings
 from studies.review_forms import FirstImpressionForm
 from studies.views.reviews import visible_study
+from studies.worklist import next_to_report
 
 
 @require_safe
@@ -38,6 +39,7 @@ def study_read(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
         "place": place + 1,
         "previous": numbers[place - 1] if place > 0 else None,
         "next": numbers[place + 1] if place + 1 < len(numbers) else None,
+        "next_study": next_to_report(doctor, behind=study, session=request.session),
     }
     response = render(request, "studies/study_read.html", context)
     patch_cache_control(response, private=True, no_store=True)

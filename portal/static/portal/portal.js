@@ -35,6 +35,15 @@ document.addEventListener("submit", (event) => {
   }
 });
 
+// Ctrl and Enter in a field of a form that says so presses its main button, so that the hands stay on the keyboard.
+document.addEventListener("keydown", (event) => {
+  const form = event.target.form;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && form && "ctrlEnter" in form.dataset) {
+    event.preventDefault();
+    form.requestSubmit(form.querySelector("button.button--primary[type=submit]:not([name=resolve])"));
+  }
+});
+
 // A passkey that was refused or cancelled says so beside its button.
 document.addEventListener("allauth.error", (event) => {
   const notices = document.querySelectorAll("[data-passkey-failed]");
