@@ -12,10 +12,18 @@ NODE := PATH="$(CURDIR)/$(BIN):$$PATH"
 NODE_SUFFICES := node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)'
 REQUIRE_ALL ?=
 PYTEST_ARGS ?= -n auto --maxprocesses=4 --dist loadfile
+# One part of the suite, where a machine runs one: sqlite, postgres or browser.
+SUITE ?=
+SUITE_sqlite := -m "not postgres and not browser and not acceptance"
+SUITE_postgres := -m "postgres and not acceptance"
+SUITE_browser := -m "browser and not acceptance"
+ENGINE ?= docker
+IMAGE ?= radiology-portal
+export ENGINE IMAGE
 export REQUIRE_ALL
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo demo-reset test acceptance lint audit format types train requirements install install-ml install-dev frontend clean
+.PHONY: help demo demo-reset test acceptance lint audit format types train reproduce requirements install install-ml install-dev frontend docs image scan sbom push deploy smoke clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,6 +49,10 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.uv
 	@echo "▸ Installing everything that the tests need (about 3 GB on disk, once)"
 	@$(UV) -r requirements/dev.txt
 	@touch $@ $(VENV)/.base $(VENV)/.ml
+
+$(VENV)/.deploy: requirements/production.txt $(VENV)/.uv
+	@$(UV) -r requirements/production.txt
+	@touch $@
 
 # Node.js 20 or newer with npm: the machine's own, or else the one that comes as a Python package.
 $(VENV)/.node: requirements/node.txt $(VENV)/.uv
@@ -74,20 +86,22 @@ demo-reset: ## throw the demo's data away
 	@rm -rf var/demo
 	@echo "The demo's data is gone; make demo starts over."
 
-test: $(VENV)/.dev $(FRONTEND)/.dev $(BUNDLE) ## the whole suite (REQUIRE_ALL=1: a missing tool is a failure)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/.dev $(FRONTEND)/.dev $(BUNDLE) ## the whole suite (SUITE=sqlite, postgres or browser: a part; REQUIRE_ALL=1: a missing tool is a failure)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) $(SUITE_$(SUITE))
 
 acceptance: $(VENV)/.dev $(FRONTEND)/.dev $(BUNDLE) ## what takes long: containers, workers that are killed, a thousand hostile files
 	@$(BIN)/python -m pytest -m acceptance --timeout 3600 $(ACCEPTANCE_ARGS)
 
-lint: $(VENV)/.dev $(FRONTEND)/.dev ## style, types, imports, templates, scripts, known holes
+lint: $(VENV)/.dev $(FRONTEND)/.dev ## style, types, imports, templates, scripts, workflows, infrastructure, known holes
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/djlint templates --lint --quiet
-	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive portal accounts studies reports ml pipelines
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive portal accounts studies reports ml pipelines infrastructure
 	@cd frontend && $(NODE) npm run --silent lint
+	@cd frontend && $(NODE) node lint_workflows.mjs ../.github/workflows/*.yml
+	@$(BIN)/cfn-lint infrastructure/*.yaml
 	@DJANGO_SETTINGS_MODULE=portal.settings.test $(BIN)/python manage.py makemigrations --check --dry-run
 	@.ci/lint-migrations
 	@.ci/audit
@@ -101,6 +115,32 @@ format: $(VENV)/.dev ## format code and templates
 
 train: $(VENV)/.ml ## train the model (DATA=folder with the data sets)
 	@$(BIN)/python manage.py train $(if $(DATA),--data "$(DATA)")
+
+reproduce: $(VENV)/.ml ## fetch data from DagsHub, run the stages that have changed, push what came of it (docs/for-ml-engineers.md)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" .ci/reproduce
+
+docs: $(VENV)/.dev ## the documentation as a site, in var/site
+	@$(BIN)/mkdocs build --strict --quiet --site-dir var/site
+
+image: ## build the image (ENGINE=docker, podman or buildah; IMAGE=name)
+	@$(ENGINE) build --tag "$(IMAGE)" .
+
+scan: ## known holes in the image, with trivy; fails for grave ones that a newer package mends
+	@trivy image --quiet --exit-code 1 --severity HIGH,CRITICAL --ignore-unfixed "$(IMAGE)"
+
+sbom: $(VENV)/.dev $(VENV)/.node ## lists of what the image contains (CycloneDX), in var/sbom
+	@mkdir -p var/sbom
+	@$(BIN)/cyclonedx-py requirements --output-reproducible --output-format JSON --output-file var/sbom/python.json requirements/production.txt
+	@cd frontend && $(NODE) npm sbom --package-lock-only --omit dev --sbom-format cyclonedx >../var/sbom/frontend.json
+
+push: ## push the image to Docker Hub and ECR (TAGS, DOCKERHUB_REPOSITORY, ECR_REPOSITORY)
+	@.ci/push
+
+smoke: $(VENV)/.deploy ## try a running portal out (URL=https://…; SMOKE_TOKEN: a token with the scope classify)
+	@$(BIN)/python -m infrastructure.smoke "$(URL)"
+
+deploy: $(VENV)/.deploy ## bring IMAGE up beside what runs in STACK, try it out, switch over, or roll back (URL=https://…)
+	@$(BIN)/python -m infrastructure.deploy --stack "$(STACK)" --image "$(IMAGE)" --url "$(URL)"
 
 requirements: $(VENV)/.uv ## compile requirements/*.in to pinned, hashed *.txt
 	@for name in uv node dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements" requirements/$$name.in -o requirements/$$name.txt; done

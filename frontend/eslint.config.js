@@ -14,5 +14,5 @@ export default [
     },
   },
   { files: ["src/**"], languageOptions: { globals: globals.browser } },
-  { files: ["build.mjs", "eslint.config.js", "tests/**"], languageOptions: { globals: globals.node } },
+  { files: ["*.mjs", "eslint.config.js", "tests/**"], languageOptions: { globals: globals.node } },
 ];
