@@ -274,6 +274,7 @@ SWEEPERS = {
     "studies.tasks.sweep": "sweep analyses",
     "reports.tasks.sweep": "sweep bulk jobs",
     "portal.tasks.sweep": "tell of problems, shorten the event log",
+    "studies.monitoring.sweep": "watch the model, once a day",
 }
 Q_CLUSTER = {
     "name": "analysis",
@@ -387,6 +388,9 @@ SPECTACULAR_SETTINGS = {
         "portal.api.schema.close_bodies",
     ],
 }
+
+# The model is watched (docs/monitoring.md): answers of so many days are compared with the reference.
+MONITORING_WINDOW_DAYS = env.int("IRA_MONITORING_WINDOW_DAYS", default=7)
 
 IS_DEMO = False
 DEMO_PASSWORD = ""

@@ -14,6 +14,13 @@ from studies.models.grant import (
 from studies.models.handover import Handover, HandoverQuerySet
 from studies.models.inference_record import InferenceRecord
 from studies.models.invitation import RecordInvitation
+from studies.models.monitoring import (
+    Compared,
+    MonitoringBaseline,
+    MonitoringEpisode,
+    MonitoringRun,
+    hospitals_watched_by,
+)
 from studies.models.patient import Patient, PatientQuerySet, RecordClaimGuard
 from studies.models.read_mark import StudyRead, StudyReadQuerySet
 from studies.models.review import Diagnosis, FindingReview, FirstImpression, ImageReview, Suspicion
@@ -31,6 +38,7 @@ __all__ = [
     "AllowedPermissionsMixin",
     "Analysis",
     "AnalysisQuerySet",
+    "Compared",
     "Consent",
     "ConsentQuerySet",
     "Diagnosis",
@@ -52,6 +60,9 @@ __all__ = [
     "ImportSweep",
     "InferenceRecord",
     "LimitedGrantMixin",
+    "MonitoringBaseline",
+    "MonitoringEpisode",
+    "MonitoringRun",
     "Patient",
     "PatientQuerySet",
     "PatientUserObjectPermission",
@@ -64,5 +75,6 @@ __all__ = [
     "StudyUserObjectPermission",
     "Suspicion",
     "SweepResult",
+    "hospitals_watched_by",
     "judged_findings",
 ]
