@@ -40,44 +40,53 @@ class RunningPortal:
     """Where a portal answers, and the tokens of its people by role."""
 
     address: str
+    folder: Path
     tokens: dict[str, str]
     environment: dict[str, str]
 
-    def manage(self, *arguments: str) -> str:
-        """Run a command of the portal to its end and return what it printed."""
-        return _manage(self.environment, *arguments)
+    @contextmanager
+    def another_web(self, **settings: str) -> Iterator[str]:
+        """Run one more web process on the same database, with other settings; yield its address."""
+        with _web(self.environment | settings, folder=self.folder) as address:
+            yield address
 
 
 @contextmanager
-def running_portal(folder: Path, *, has_worker: bool = True, **settings: str) -> Iterator[RunningPortal]:
-    """Run web and worker on a database in ``folder``; both are ended afterwards."""
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "portal.settings.demo", "IRA_VAR_DIR": str(folder)} | settings
-    _manage(environment, "migrate", "-v0")
-    _manage(environment, "create_roles", "-v0")
+def running_portal(folder: Path) -> Iterator[RunningPortal]:
+    """Run web and worker on a new database in ``folder``; both are ended afterwards."""
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "portal.settings.demo", "IRA_VAR_DIR": str(folder)}
+    _manage(environment, "upgrade")
     tokens = json.loads(_manage(environment, "shell", "-v0", "-c", PEOPLE).strip().splitlines()[-1])
+    worker = [sys.executable, "manage.py", "qcluster"]
+    with _process(worker, environment, log=folder / "worker.log"), _web(environment, folder=folder) as address:
+        yield RunningPortal(address=address, folder=folder, tokens=tokens, environment=environment)
+
+
+@contextmanager
+def _web(environment: dict[str, str], *, folder: Path) -> Iterator[str]:
     port = _free_port()
-    web = [sys.executable, "-m", "gunicorn", "portal.wsgi", "--bind", f"127.0.0.1:{port}", "--threads", "4"]
-    commands = {"web": web} | ({"worker": [sys.executable, "manage.py", "qcluster"]} if has_worker else {})
-    processes = {}
+    command = [sys.executable, "-m", "gunicorn", "portal.wsgi", "--bind", f"127.0.0.1:{port}", "--threads", "4"]
+    log = folder / f"web-{port}.log"
+    with _process(command, environment, log=log) as process:
+        _wait_for(f"http://127.0.0.1:{port}", process=process, log=log)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _process(command: list[str], environment: dict[str, str], *, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
-        for name, command in commands.items():
-            with (folder / f"{name}.log").open("w") as log:
-                processes[name] = subprocess.Popen(
-                    command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-                )
-        address = f"http://127.0.0.1:{port}"
-        _wait_for(address, process=processes["web"], log=folder / "web.log")
-        yield RunningPortal(address=address, tokens=tokens, environment=environment)
+        yield process
     finally:
-        for process in processes.values():
-            process.send_signal(signal.SIGTERM)
-        for process in processes.values():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(5)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(5)
 
 
 def _manage(environment: dict[str, str], *arguments: str) -> str:

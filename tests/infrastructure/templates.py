@@ -75,12 +75,14 @@ def make_stacks() -> None:
 
 
 def make(stack: str, name: str, **parameters: str) -> None:
-    """Make one stack."""
+    """Make one stack; every default is named, because moto forgets those when a stack is updated."""
     client = boto3.client("cloudformation")
+    defaults = {key: one["Default"] for key, one in template(name)["Parameters"].items() if "Default" in one}
+    given = {key: str(value) for key, value in (defaults | parameters).items()}
     client.create_stack(
         StackName=stack,
         TemplateBody=executable(name),
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )
     (made,) = client.describe_stacks(StackName=stack)["Stacks"]
