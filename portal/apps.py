@@ -13,7 +13,11 @@ class PortalConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks, and what a forked process does first."""
-        from portal import checks  # noqa: F401 - importing registers the checks
+        from portal import (
+            checks,  # noqa: F401 - importing registers the checks
+            logs,
+        )
         from portal.databases import forget_inherited_connections
 
         os.register_at_fork(after_in_child=forget_inherited_connections)
+        logs.connect()

@@ -3,14 +3,17 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from portal import erasure_pages, views
+from portal import erasure_pages, probes, views
 from portal.access_history import access_history
 
 handler429 = "accounts.views.too_many_requests"
 
 urlpatterns = [
     path("", views.home, name="home"),
-    path("healthz", views.healthz, name="healthz"),
+    # Answered by portal.probes.ProbesMiddleware before they get here; named here for whoever makes addresses.
+    path("healthz", probes.healthz, name="healthz"),
+    path("readyz", probes.readyz, name="readyz"),
+    path("readyz/web", probes.readyz_web, name="readyz_web"),
     path("my-record/history/", access_history, name="access_history"),
     path("my-record/erasure/", erasure_pages.erasure_mine, name="erasure_mine"),
     path("my-record/erasure/<uuid:patient_id>/ask/", erasure_pages.erasure_ask, name="erasure_ask"),

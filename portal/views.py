@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib.auth.decorators import login_not_required
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -116,9 +115,3 @@ def errands_of(doctor: User) -> tuple[Errand, ...]:
             url=reverse("studies:handover_list"),
         ),
     )
-
-
-@login_not_required
-def healthz(request: HttpRequest) -> HttpResponse:
-    """Say that the process answers; nothing more is checked or told here."""
-    return HttpResponse("ok\n", content_type="text/plain")

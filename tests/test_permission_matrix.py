@@ -335,6 +335,9 @@ TABLE = [
     # the door
     Question(name="home", answers=logged_in(302, waiting=200) | dict.fromkeys(DOCTORS, 200)),
     Question(name="healthz", answers=everybody(200)),
+    # No worker runs here, so the installation is not ready, and its web process is.
+    Question(name="readyz", answers=everybody(503)),
+    Question(name="readyz_web", answers=everybody(200)),
     Question(name="access_history", answers=nobody_but(PATIENTS, 200)),
     Question(name="erasure_mine", answers=nobody_but(PATIENTS, 200)),
     Question(name="erasure_ask", target=patient, answers=POST_ONLY),

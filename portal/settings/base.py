@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 env = environ.Env()
 
@@ -40,7 +41,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "portal.logs.RequestIdMiddleware",
     "portal.headers.SecurityHeadersMiddleware",
+    "portal.probes.ProbesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -298,6 +301,10 @@ Q_CLUSTER = {
 STOP_GRACE_S = env.int("IRA_STOP_GRACE_S", default=20)
 # A file whose time shows that the worker, or the scheduler, is alive: for the health check of a container.
 HEARTBEAT_FILE = env.str("IRA_HEARTBEAT_FILE", default="")
+# /readyz: whoever sends this learns what is wrong, others only that something is; from when on something is.
+READY_TOKEN = env.str("IRA_READY_TOKEN", default="")
+READY_QUEUE_AGE_S = env.int("IRA_READY_QUEUE_AGE_S", default=600)
+READY_FREE_MB = env.int("IRA_READY_FREE_MB", default=1000)
 
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 DEFAULT_FROM_EMAIL = env.str("IRA_FROM_EMAIL", default="Radiology portal <no-reply@localhost>")
@@ -403,16 +410,21 @@ EVENT_LOG = env.str("IRA_EVENT_LOG", default="")
 # Of a kind of problem that goes on administrators are mailed again after so many hours (0: no mails about problems).
 PROBLEM_MAIL_HOURS = env.int("IRA_PROBLEM_MAIL_HOURS", default=6)
 
+# "line" for people, "json" for programs that collect logs (portal/logs.py).
+LOG_FORMAT = env.str("IRA_LOG_FORMAT", default="line")
+if LOG_FORMAT not in ("line", "json"):
+    raise ImproperlyConfigured(f"IRA_LOG_FORMAT is line or json. Please correct it. Received: {LOG_FORMAT!r}.")
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{", "datefmt": "%H:%M:%S"},
+        "json": {"()": "portal.logs.JsonFormatter"},
         "bare": {"format": "{message}", "style": "{"},
     },
     "filters": {"no_secrets": {"()": "portal.secrets_in_addresses.NoSecrets"}},
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT},
         "events": {"formatter": "bare"}
         | (
             {"class": "logging.handlers.WatchedFileHandler", "filename": EVENT_LOG, "delay": True, "encoding": "utf-8"}
