@@ -75,3 +75,7 @@ class OutOfBandError(EvaluationError):
 
 class MissingDependencyError(MlError):
     """A package that only training machines install is needed for what was asked."""
+
+
+class TrackingError(MlError):
+    """The store of training runs cannot be reached or refuses what it is given."""

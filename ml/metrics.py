@@ -256,6 +256,23 @@ def figures_json(figures: Mapping[str, Figure]) -> dict[str, Any]:
     return {name: figure.to_json() for name, figure in figures.items()}
 
 
+def figures_of(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures within a report's nested blocks as `block/figure` → value; those without a value left out."""
+    flat: dict[str, float] = {}
+
+    def gather(block: Mapping[str, Any], path: tuple[str, ...]) -> None:
+        for name, value in block.items():
+            if not isinstance(value, Mapping):
+                continue
+            if "value" not in value:
+                gather(value, (*path, name))
+            elif value["value"] is not None:
+                flat["/".join((*path, name))] = float(value["value"])
+
+    gather(report, ())
+    return flat
+
+
 def _nan_means(values: FloatArray) -> FloatArray:
     """Mean over the last axis of what is finite; NaN where nothing is."""
     finite = np.isfinite(values)

@@ -1,6 +1,6 @@
 """Figures of an evaluation as PNG files. Training machines only (Matplotlib)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +43,24 @@ def draw_figures(evaluation: Evaluation, *, folder: Path, model: Model) -> tuple
         if evaluation.outline_cases:
             save(_worst_outlines(evaluation.outline_cases, model=model), "outline_worst.png")
     return tuple(names)
+
+
+def draw_history(rows: Sequence[Mapping[str, float]], *, path: Path, title: str) -> Path:
+    """Draw the epochs of a training into a PNG: losses on the left, figures of validation on the right."""
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("step", "phase_step"))
+    valid = [name for name in names if name.startswith("valid_")]
+    losses = [name for name in names if name not in valid]
+    sheet = _sheet(9.6, 3.8)
+    sheet.suptitle(f"Training of {title}")
+    for axes, shown, label in zip(sheet.subplots(1, 2), (losses, valid), ("loss", "validation"), strict=True):
+        for place, name in enumerate(shown):
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            axes.plot(*zip(*points, strict=True), color=COLOURS[place % len(COLOURS)], marker=".", label=_words(name))
+        axes.set(xlabel="step", ylabel=label)
+        if shown:
+            axes.legend(frameon=False)
+    sheet.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    return path
 
 
 def _sheet(width: float, height: float) -> Sheet:

@@ -15,8 +15,13 @@ MANIFEST = Path("var/ingest/manifest.csv")
 TRAINED = Path("var/train")
 
 
+def set_up(*, settings: str = "portal.settings.demo") -> None:
+    """Have Django ready, with `settings` unless the environment names others."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", settings)
+    django.setup()
+
+
 def manage(command: str, *arguments: Any) -> None:
     """Run a management command; its errors are sentences and end the stage."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings.demo")
-    django.setup()
+    set_up()
     call_command(command, *[str(argument) for argument in arguments])

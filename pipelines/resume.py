@@ -13,16 +13,19 @@ PARAMS = Path("params.yaml")
 
 
 @contextmanager
-def resumable(folder: Path, *, pattern: str, sections: Sequence[str], inputs: Sequence[Path]) -> Iterator[None]:
+def resumable(
+    folder: Path, *, pattern: str, sections: Sequence[str], inputs: Sequence[Path], record: str
+) -> Iterator[None]:
     """Keep the checkpoints `pattern` in `folder` only while they stem from these parameters and `inputs`.
 
     They go when the block ends well: a stage that is asked for again, because its code or parameters changed, would
-    otherwise find its former self complete and train nothing.
+    otherwise find its former self complete and train nothing. The table of epochs `record` stays until then.
     """
     stamp = folder / f".{pattern.strip('*-.')}.made-of"
     now = _digest(sections, inputs=inputs)
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != now:
         _forget(folder, pattern=pattern)
+        _forget(folder, pattern=record)
     folder.mkdir(parents=True, exist_ok=True)
     stamp.write_text(now, encoding="utf-8")
     yield

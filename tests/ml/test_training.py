@@ -542,7 +542,7 @@ def narrow_parameters(tmp_path) -> Path:
 
 def train(*arguments: object) -> str:
     output = StringIO()
-    call_command("train", *[str(argument) for argument in arguments], stdout=output)
+    call_command("train", "--no-mlflow", *[str(argument) for argument in arguments], stdout=output)
     return output.getvalue()
 
 

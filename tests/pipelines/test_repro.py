@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from ml.runtime import load_model
+from ml.tracking import EXPERIMENT
 from pipelines import resume
 from tests.sets import draw_all_layouts
 from tests.tools import ROOT
@@ -22,7 +23,10 @@ pytest.importorskip("dvc", reason="training packages (requirements/ml.txt) are n
 
 def dvc(checkout: Path, *arguments: str) -> str:
     """Run DVC as a person would who has the virtual environment active; return what it said."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "IRA_"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "IRA_", "MLFLOW_"))
+    }
+    environment.pop("DATABASE_URL", None)
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
@@ -52,11 +56,36 @@ def checkout(tmp_path_factory) -> Path:
     return checkout
 
 
+def the_runs_are_in_mlflow(checkout: Path, *, model_version: str, fingerprint: str) -> None:
+    """Look into the store that the stages wrote without being asked to."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{checkout / 'var/mlflow.db'}")
+    [experiment] = [one for one in client.search_experiments() if one.name == EXPERIMENT]
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert {name: run.info.status for name, run in runs.items()} == dict.fromkeys(
+        ("outline", "cross-validate", "classifier"), "FINISHED"
+    )
+    assert {run.data.tags["data_fingerprint"] for run in runs.values()} == {fingerprint}
+    assert runs["outline"].data.params["outline.phases.0.name"] == "crops"
+    assert [point.step for point in client.get_metric_history(runs["outline"].info.run_id, "outline/loss")] == [4, 8]
+    last = runs["classifier"]
+    assert last.data.tags["model_version"] == model_version
+    assert {"classifier/valid_accuracy", "test_unseen_accuracy", "chest-ctscan/test_unseen/accuracy"} <= set(
+        last.data.metrics
+    )
+    kept = {one.path for folder in ("card", "curves") for one in client.list_artifacts(last.info.run_id, folder)}
+    assert {"card/model.json", "curves/classifier-history.png"} <= kept
+    evaluated = client.list_artifacts(last.info.run_id, "evaluation/chest-ctscan")
+    assert "evaluation/chest-ctscan/test_unseen_confusion.png" in {one.path for one in evaluated}
+
+
 @pytest.mark.slow
 def test_the_whole_way_runs_once_and_then_only_what_changed(checkout):
-    said = dvc(checkout, "repro", "evaluate")
+    said = dvc(checkout, "repro")
     stages = ("ingest", "prepare_base_model", "train", "evaluate")
-    assert [name for name in stages if f"Running stage '{name}'" in said] == list(stages)
+    assert [name for name in (*stages, "register") if f"Running stage '{name}'" in said] == [*stages, "register"]
+    assert "not registered, because DATABASE_URL names no portal's database" in said
 
     ingested = json.loads((checkout / "var/ingest/data_report.json").read_text(encoding="utf-8"))
     assert ingested["class_set"]["pictures"] == 36
@@ -69,9 +98,22 @@ def test_the_whole_way_runs_once_and_then_only_what_changed(checkout):
     assert (checkout / "var/evaluation/lidc-nodules/report.json").is_file()
     assert (checkout / "var/evaluation/whole-slices/report.json").is_file()
 
-    said = dvc(checkout, "repro", "evaluate")
+    figures = json.loads(dvc(checkout, "metrics", "show", "--json"))["."]["data"]["var/evaluation/metrics.json"]["data"]
+    assert figures["chest-ctscan"]["test_unseen/accuracy"] == report["test_unseen"]["accuracy"]["value"]
+    shown = dvc(checkout, "plots", "show", "--json")
+    for name in ("outline", "classifier", "confusion", "var/evaluation/chest-ctscan/test_unseen_roc.png"):
+        assert f'"{name}"' in shown
+    the_runs_are_in_mlflow(checkout, model_version=model.version, fingerprint=model.card["training"]["fingerprint"])
+
+    said = dvc(checkout, "repro")
     for name in stages:
         assert f"Stage '{name}' didn't change, skipping" in said
+
+    dvc(checkout, "push")
+    shutil.rmtree(checkout / ".dvc/cache")
+    shutil.rmtree(checkout / "var/train/model")
+    dvc(checkout, "pull", "train")
+    assert load_model(checkout / "var/train/model").version == model.version
 
     parameters = (checkout / "params.yaml").read_text(encoding="utf-8")
     (checkout / "params.yaml").write_text(parameters.replace("dropout: 0.3", "dropout: 0.2"), encoding="utf-8")
@@ -100,6 +142,7 @@ class TestCheckpoints:
                     pattern="*-classifier.npz",
                     sections=("seed", "classifier"),
                     inputs=(tmp_path / "manifest.csv",),
+                    record="classifier-history.csv",
                 ),
             ):
                 was_there = checkpoint.exists()

@@ -1,9 +1,10 @@
 """``manage.py evaluate``: the exported model, measured through the serving code on a folder of labelled pictures."""
 
+import csv
 import json
 import sys
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ class Command(BaseCommand):
         parser.add_argument(
             "--bands", type=Path, metavar="FILE", help="fail where a figure lies outside its expected band (bands.yaml)"
         )
+        parser.add_argument(
+            "--mlflow", action="store_true", help="with --out: add report and figures to the run that made the model"
+        )
         parser.add_argument("--seed", type=int, default=0, help="of the bootstrap and the baselines (default 0)")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["mlflow"] and not options["out"]:
+            raise CommandError("--mlflow goes with --out: what is written there is added to the run.")
         try:
             with events.watched("evaluation", what="The evaluation", layout=options["layout"]) as run_id:
                 report = self._evaluate(options, run_id=run_id)
@@ -62,6 +68,8 @@ class Command(BaseCommand):
         report = evaluation.report
         if options["out"]:
             report = report | self._write(evaluation, folder=options["out"], model=model)
+            if options["mlflow"]:
+                self._add_to_run(options["out"], model=model)
         events.record(
             "evaluation",
             message="A model was measured.",
@@ -87,7 +95,16 @@ class Command(BaseCommand):
         added = {"figures": list(figures)}
         text = json.dumps(evaluation.report | added, indent=1, allow_nan=False, ensure_ascii=False)
         (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+        for name, block in evaluation.blocks.items():
+            write_guesses(block, classes=model.classes, path=folder / f"{name}_guesses.csv")
         return added
+
+    def _add_to_run(self, folder: Path, *, model: Any) -> None:
+        # Imported here: measuring needs no MLflow.
+        from ml.tracking import add_evaluation
+
+        if add_evaluation(folder, model_version=model.version) is None:
+            self.stderr.write(f"MLflow knows no run that made model {model.version}; nothing was added to one.")
 
     def _progress(self, done: int, total: int) -> None:
         """One line that counts up, on a terminal only: a log keeps the report and nothing else."""
@@ -105,6 +122,15 @@ def headline(report: Mapping[str, Any]) -> dict[str, float]:
             if isinstance(figure, Mapping) and isinstance(figure.get("value"), float):
                 found[label.replace("_", " ")] = figure["value"]
     return found
+
+
+def write_guesses(block: Any, *, classes: Sequence[str], path: Path) -> None:
+    """Write truth and guess of every picture of a block as CSV: what a confusion matrix is drawn from."""
+    guesses = block.probabilities.argmax(axis=1)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("truth", "guess"))
+        writer.writerows((classes[truth], classes[guess]) for truth, guess in zip(block.labels, guesses, strict=True))
 
 
 def as_table(report: dict[str, Any], *, indent: int = 0) -> list[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import time
 from argparse import ArgumentParser
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from ml import events
+from ml.data import fingerprint
 from ml.errors import MissingDependencyError, MlError
 
 STAGES = ("outline", "classifier", "all")
@@ -46,7 +45,11 @@ class Command(BaseCommand):
             metavar="MODEL",
             help="with --stage outline: export the outline beside the class network of this model folder",
         )
-        parser.add_argument("--mlflow", action="store_true", help="log parameters and figures to MLflow")
+        parser.add_argument(
+            "--no-mlflow",
+            action="store_true",
+            help="do not record the run (otherwise in MLFLOW_TRACKING_URI, by default mlflow.db in IRA_VAR_DIR)",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["data"]:
@@ -71,6 +74,7 @@ class Command(BaseCommand):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         try:
             # Imported here: TensorFlow takes seconds and is absent where the model is only served.
+            from ml.recording import Recorder
             from ml.training import renewal, run
             from ml.training.parameters import DEFAULT_PATH, limited, load_parameters
         except ModuleNotFoundError as error:
@@ -85,11 +89,14 @@ class Command(BaseCommand):
             # Before the hours of training, not after them.
             renewal.check_same_data(sets, former=options["keep_classifier"])
         out.mkdir(parents=True, exist_ok=True)
-        with _Log(is_used=options["mlflow"], stage=stage) as log:
-            log.parameters(parameters)
+        name = "cross-validate" if options["cross_validate"] else stage
+        followers = [] if options["no_mlflow"] else [_mlflow_run(name, parameters=parameters)]
+        with Recorder(out, is_resumed=resume, followers=followers) as recorder:
+            recorder.data(fingerprint=fingerprint(run.manifest_of(sets)))
             if options["cross_validate"]:
                 trunk = run.load_outline(out, parameters=parameters)
-                run.cross_validate(sets, parameters=parameters, trunk=trunk, out=out, report=self._report)
+                measured = run.cross_validate(sets, parameters=parameters, trunk=trunk, out=out, report=self._report)
+                recorder.figures({name: figure.value for name, figure in measured.items()})
                 return
             if stage in ("outline", "all"):
                 outline = run.run_outline(
@@ -99,13 +106,13 @@ class Command(BaseCommand):
                     report=self._report,
                     limit=limit,
                     is_resumed=resume,
-                    on_epoch=log.epoch,
+                    on_epoch=recorder.epochs("outline"),
                 )
             else:
                 outline = run.load_outline(out, parameters=parameters)
             if stage == "outline":
                 if options["keep_classifier"]:
-                    renewal.renew_outline(
+                    directory = renewal.renew_outline(
                         sets,
                         parameters=parameters,
                         outline=outline,
@@ -114,6 +121,7 @@ class Command(BaseCommand):
                         report=self._report,
                         limit=limit,
                     )
+                    recorder.model(directory)
                 return
             classifier = run.run_classifier(
                 sets,
@@ -122,7 +130,7 @@ class Command(BaseCommand):
                 out=out,
                 report=self._report,
                 is_resumed=resume,
-                on_epoch=log.epoch,
+                on_epoch=recorder.epochs("classifier"),
             )
             directory = run.finish(
                 sets,
@@ -133,6 +141,7 @@ class Command(BaseCommand):
                 report=self._report,
                 limit=limit,
             )
+            recorder.model(directory)
             self._report(f"Serve it with IRA_MODEL_DIR={directory}, or copy the folder to ml/starter.")
 
     def _report(self, line: str) -> None:
@@ -140,34 +149,8 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
-class _Log:
-    """MLflow where it is wanted and installed; otherwise nothing."""
+def _mlflow_run(name: str, *, parameters: object) -> Any:
+    # Imported here: a training without MLflow needs none of it.
+    from ml import tracking
 
-    def __init__(self, *, is_used: bool, stage: str) -> None:
-        self._stage = stage
-        self._mlflow: Any = None
-        if is_used:
-            try:
-                import mlflow
-            except ModuleNotFoundError as error:
-                raise MissingDependencyError(
-                    "--mlflow needs the package mlflow. Install requirements/ml.txt or leave the option out."
-                ) from error
-            self._mlflow = mlflow
-
-    def __enter__(self) -> _Log:
-        if self._mlflow is not None:
-            self._mlflow.start_run(run_name=self._stage)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._mlflow is not None:
-            self._mlflow.end_run(status="FINISHED" if kind is None else "FAILED")
-
-    def parameters(self, parameters: object) -> None:
-        if self._mlflow is not None:
-            self._mlflow.log_param("parameters", repr(replace(parameters))[:6000])  # type: ignore[type-var]
-
-    def epoch(self, step: int, figures: Mapping[str, float]) -> None:
-        if self._mlflow is not None:
-            self._mlflow.log_metrics(dict(figures), step=step)
+    return tracking.Run(name=name, parameters=parameters)
