@@ -394,10 +394,10 @@ class UserAdmin(admin.ModelAdmin):
 class HospitalAdmin(admin.ModelAdmin):
     """Hospitals: an administrator keeps the own one's address up to date, a superuser creates them."""
 
-    list_display = ("name", "department", "phone", "reads_first")
+    list_display = ("name", "department", "phone", "reads_first", "teaches_model")
     search_fields = ("name", "department")
     search_help_text = _("Name or department.")
-    fields = ("name", "department", "address", "phone", "reads_first")
+    fields = ("name", "department", "address", "phone", "reads_first", "teaches_model")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Hospital]:
         """Return all for a superuser, the own one for others."""

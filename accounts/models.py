@@ -47,6 +47,15 @@ class Hospital(models.Model):
             "of their own. Both are kept for comparison."
         ),
     )
+    teaches_model = models.BooleanField(
+        _("teaches the model"),
+        default=False,
+        db_default=False,
+        help_text=_(
+            "Doctors' judgements in signed reports may be used to train the model: slices without names, dates and "
+            "numbers. A patient's refusal goes before this."
+        ),
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -12,7 +12,7 @@ import csv
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ CLASSES: tuple[str, ...] = ("adenocarcinoma", "large_cell_carcinoma", "normal", 
 SPLITS: tuple[str, ...] = ("train", "valid", "test")
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 MASK_ENDING = "_mask"
+# Patients of `manage.py export_labels` are called so.
+PORTAL_PREFIX = "portal-"
 # At least half of the readers marked the pixel.
 MASK_THRESHOLD = 128
 
@@ -260,15 +262,18 @@ def _split_of(draw: float, valid_share: float, test_share: float) -> str:
     return "valid" if draw < test_share + valid_share else "train"
 
 
-def split_few_patients(patients: Iterable[str], *, seed: int) -> dict[str, str]:
+def split_few_patients(patients: Collection[str], *, seed: int) -> dict[str, str]:
     """Return patient → split for a set of a handful of patients: one for test, one for validation, the rest train.
 
-    Which one is drawn with the seed, not chosen. With fewer than three patients all are for training.
+    Which one is drawn with the seed, not chosen. With fewer than three patients all are for training, and those whom
+    doctors taught about in the portal always are: what is held out stays the same, so that versions can be compared.
     """
-    drawn = sorted(set(patients), key=lambda patient: _draw(patient, seed=seed))
-    if len(drawn) < 3:
-        return dict.fromkeys(drawn, "train")
-    return {patient: {0: "test", 1: "valid"}.get(place, "train") for place, patient in enumerate(drawn)}
+    taught = {patient for patient in patients if patient.startswith(PORTAL_PREFIX)}
+    drawn = sorted(set(patients) - taught, key=lambda patient: _draw(patient, seed=seed))
+    splits = dict.fromkeys((*taught, *drawn), "train")
+    if len(drawn) >= 3:
+        splits |= {drawn[0]: "test", drawn[1]: "valid"}
+    return splits
 
 
 @dataclass(frozen=True)

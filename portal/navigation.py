@@ -73,7 +73,7 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
                 ("studies:own_create", "studies:own_study", "studies:own_handover", "reports:automatic_report"),
             ),
             (_("Claim my record"), "studies:claim_record", ()),
-            (_("My data"), "reports:my_data", ("erasure_mine",)),
+            (_("My data"), "reports:my_data", ("erasure_mine", "teaching")),
             (_("Who has looked"), "access_history", ()),
         ]
     elif user.is_administrator and user.is_staff:

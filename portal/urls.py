@@ -5,6 +5,7 @@ from django.urls import include, path
 
 from portal import erasure_pages, probes, views
 from portal.access_history import access_history
+from portal.learning import teaching_page
 
 handler429 = "accounts.views.too_many_requests"
 
@@ -18,6 +19,8 @@ urlpatterns = [
     path("my-record/erasure/", erasure_pages.erasure_mine, name="erasure_mine"),
     path("my-record/erasure/<uuid:patient_id>/ask/", erasure_pages.erasure_ask, name="erasure_ask"),
     path("my-record/erasure/<uuid:wish_id>/withdraw/", erasure_pages.erasure_withdraw, name="erasure_withdraw"),
+    path("my-record/teaching/", teaching_page.teaching, name="teaching"),
+    path("my-record/teaching/<uuid:patient_id>/", teaching_page.teaching_change, name="teaching_change"),
     path("erasures/", erasure_pages.erasure_list, name="erasure_list"),
     path("erasures/<uuid:wish_id>/", erasure_pages.erasure_decide, name="erasure_decide"),
     path("api/v1/", include("portal.api.urls")),

@@ -124,6 +124,19 @@ class PatientForm(forms.ModelForm):
         return NewPatient(**self.cleaned_data)
 
 
+class PatientChangeForm(PatientForm):
+    """A record as a doctor corrects it. What a patient with a log-in says about teaching is the patient's to change."""
+
+    class Meta(PatientForm.Meta):
+        fields = [*PatientForm.Meta.fields, "teaching"]
+        labels = {"teaching": _("Slices teach the model")}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.user_id is not None:
+            del self.fields["teaching"]
+
+
 class RowField(forms.ModelChoiceField):
     """A choice among rows with a UUID, in which nonsense is one more row that is not on offer."""
 

@@ -44,12 +44,16 @@ def draw_judged(image: Image, findings: Sequence[EffectiveFinding]) -> bytes:
     drawn = [found for found in findings if not found.is_rejected and found.box is not None]
     mask = np.zeros(pixels.shape, np.uint8)
     for found in drawn:
-        np.maximum(mask, _mask_of(found), out=mask)
+        np.maximum(mask, mask_of(found), out=mask)
     boxes = [found.box for found in drawn if found.box is not None]
     return draw_overlay(pixels, mask, boxes=boxes, numbers=[found.number for found in drawn])
 
 
-def _mask_of(found: EffectiveFinding) -> NDArray[np.uint8]:
+def mask_of(found: EffectiveFinding) -> NDArray[np.uint8]:
+    """Return a finding's outline, uint8 (H, W) of its slice, 0 or 255. Needs a finding with a box.
+
+    Raises ``OSError`` if a file is missing.
+    """
     if found.outline is not None:
         with found.outline.open("rb") as file:
             png = file.read()

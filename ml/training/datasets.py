@@ -45,7 +45,7 @@ def split_outline_sets(folders: DataFolders, *, parameters: Parameters, limit: i
         valid_share=parameters.splits.valid_share,
         test_share=parameters.splits.test_share,
     )
-    few = split_few_patients((one.patient for one in slices), seed=parameters.seed)
+    few = split_few_patients({one.patient for one in slices}, seed=parameters.seed)
     return OutlineSplits(
         nodules={split: tuple(n for n in nodules if place[n.patient] == split) for split in ("train", "valid", "test")},
         slices={

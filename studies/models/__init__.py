@@ -21,7 +21,7 @@ from studies.models.monitoring import (
     MonitoringRun,
     hospitals_watched_by,
 )
-from studies.models.patient import Patient, PatientQuerySet, RecordClaimGuard
+from studies.models.patient import Patient, PatientQuerySet, RecordClaimGuard, Teaching
 from studies.models.read_mark import StudyRead, StudyReadQuerySet
 from studies.models.review import Diagnosis, FindingReview, FirstImpression, ImageReview, Suspicion
 from studies.models.study import (
@@ -75,6 +75,7 @@ __all__ = [
     "StudyUserObjectPermission",
     "Suspicion",
     "SweepResult",
+    "Teaching",
     "hospitals_watched_by",
     "judged_findings",
 ]

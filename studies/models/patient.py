@@ -46,6 +46,14 @@ class PatientQuerySet(models.QuerySet["Patient"]):
         return found
 
 
+class Teaching(models.TextChoices):
+    """What a patient says about teaching the model with their slices. Their own uploads need an "allowed"."""
+
+    AS_HOSPITAL = "", _("Not said: as the hospital decides")
+    ALLOWED = "allowed", _("May be used")
+    REFUSED = "refused", _("May not be used")
+
+
 class Patient(models.Model):
     """A person's record at one hospital. Somebody known at two hospitals has two records and may log in once.
 
@@ -62,6 +70,9 @@ class Patient(models.Model):
     email = models.EmailField(_("e-mail address"), blank=True)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="patient_records"
+    )
+    teaching = models.CharField(
+        _("teaching the model"), max_length=10, choices=Teaching, blank=True, default="", db_default=""
     )
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -87,6 +98,10 @@ class Patient(models.Model):
             models.CheckConstraint(
                 condition=models.Q(hospital__isnull=False) | models.Q(user__isnull=False, record_number=""),
                 name="a_record_without_a_hospital_is_somebodys_own",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(teaching__in=Teaching.values),
+                name="a_patient_allows_teaching_refuses_it_or_says_nothing",
             ),
         ]
 

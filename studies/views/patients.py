@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts.models import AccessEvent
 from studies.access import current_user, doctors_only
 from studies.errors import RecordNumberTakenError
-from studies.forms import PatientFilterForm, PatientForm
+from studies.forms import PatientChangeForm, PatientFilterForm, PatientForm
 from studies.intake import create_patient
 from studies.models import Patient, Study
 from studies.paging import page_of
@@ -70,7 +70,7 @@ def patient_edit(request: HttpRequest, patient_id: uuid.UUID) -> HttpResponseBas
     patient = get_object_or_404(Patient.objects.visible_to(doctor), id=patient_id)
     if not patient.can_be_changed_by(doctor):
         raise PermissionDenied(_("You may read this record, but not change it."))
-    form = PatientForm(request.POST if request.method == "POST" else None, instance=patient, doctor=doctor)
+    form = PatientChangeForm(request.POST if request.method == "POST" else None, instance=patient, doctor=doctor)
     if form.is_valid():
         form.save()
         AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=patient)

@@ -81,6 +81,7 @@ def the_runs_are_in_mlflow(checkout: Path, *, model_version: str, fingerprint: s
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_whole_way_runs_once_and_then_only_what_changed(checkout):
     said = dvc(checkout, "repro")
     stages = ("ingest", "prepare_base_model", "train", "evaluate")
