@@ -12,12 +12,11 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 from ml.errors import MlError
 from ml.runtime import CARD_NAME, load_model
-from pipelines.manage import TRAINED, set_up
+from pipelines.manage import TRAINED, manage, set_up
 
 RECORD = Path("var/registered.json")
 
@@ -43,8 +42,7 @@ def register(source: Path) -> bool:
     if not os.environ.get("DATABASE_URL"):
         return False
     set_up(settings="portal.settings.dev")
-    # Its tables need Django, which is ready only now.
-    import_module("ml.registry").register(source, by=None, note="dvc repro")
+    manage("register", source, "--note", "dvc repro")
     return True
 
 
