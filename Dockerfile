@@ -1,47 +1,97 @@
-# Web and worker from one image: what serves, without compiler, TensorFlow, MLflow or DVC.
-# Build:  docker build -t radiology-portal .
-# Web:    docker run --env-file .env -p 8000:8000 -v portal-data:/data radiology-portal
-# Worker: docker run --env-file .env -v portal-data:/data radiology-portal python manage.py qcluster
-FROM docker.io/library/python:3.11-slim-bookworm AS build
-WORKDIR /build
-COPY requirements/production.txt .
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r production.txt
+# One file for everything that runs: web, worker, scheduler (the same layers, another command), and the trainer.
+#   docker build --target web --tag ira-web .        (without --target: the same)
+#   docker build --target worker --tag ira-worker .
+#   docker build --target scheduler --tag ira-scheduler .
+#   docker build --target trainer --tag ira-trainer .    (TensorFlow, MLflow, DVC: several gigabytes; never serves)
+# compose.yaml starts all of them; docs/container.md says what is in each layer, and why.
+ARG PYTHON=docker.io/library/python:3.11-slim-bookworm
 
-FROM docker.io/library/node:22-bookworm-slim AS frontend
+# What every image has: Python, an account without rights, a folder for data. The root file system may be read-only:
+# what is written goes to /data (a volume) and /tmp (memory).
+FROM ${PYTHON} AS base
+ENV PATH=/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    DJANGO_SETTINGS_MODULE=portal.settings.production \
+    IRA_VAR_DIR=/data \
+    IRA_STATIC_ROOT=/app/static \
+    IRA_HEARTBEAT_FILE=/tmp/heartbeat
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin portal \
+    && install -d -o portal -g portal -m 0700 /data
+WORKDIR /app
+
+# Python packages of what serves, without what no process of ours opens (container/prune says what and why).
+FROM base AS packages
+WORKDIR /build
+COPY requirements/production.txt ./
+RUN python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check --require-hashes --only-binary=:all: -r production.txt
+COPY container/prune.py ./
+RUN python prune.py /venv
+
+# The reading page's scripts. Node.js comes as a Python package, so that no second base image has to be trusted.
+FROM ${PYTHON} AS scripts
 WORKDIR /build/frontend
+COPY requirements/node.txt ./
+RUN python -m venv /node \
+    && /node/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary=:all: -r node.txt
+ENV PATH=/node/bin:$PATH
 COPY frontend/package.json frontend/package-lock.json frontend/.npmrc ./
 RUN npm ci --omit=dev
 COPY frontend/build.mjs ./
 COPY frontend/src src
 RUN node build.mjs
 
-FROM docker.io/library/python:3.11-slim-bookworm
-ENV PATH=/venv/bin:$PATH \
-    PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1 \
-    DJANGO_SETTINGS_MODULE=portal.settings.production \
-    IRA_VAR_DIR=/data
-RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin portal \
-    && install -d -o portal -g portal /data
-COPY --from=build /venv /venv
+# The code, the static files as whitenoise sends them, and bytecode of the modules that serving loads.
+FROM packages AS code
 WORKDIR /app
-COPY manage.py ./
+COPY manage.py gunicorn.conf.py ./
 COPY portal portal
-COPY --from=frontend /build/portal/static/portal/build portal/static/portal/build
 COPY accounts accounts
 COPY studies studies
 COPY reports reports
 COPY ml ml
 COPY templates templates
 COPY locale locale
-# Static files are collected at build time; the throw-away values satisfy the settings and reach no running process.
-RUN DJANGO_SECRET_KEY=build IRA_AUDIT_KEY=build DJANGO_ALLOWED_HOSTS=build DATABASE_URL=sqlite:////tmp/build.sqlite3 EMAIL_URL=consolemail:// \
-    IRA_VAR_DIR=/tmp/build IRA_STATIC_ROOT=/app/static python manage.py collectstatic --noinput --verbosity 0 \
-    && rm -rf /tmp/build
-ENV IRA_STATIC_ROOT=/app/static
+COPY --from=scripts /build/portal/static/portal/build portal/static/portal/build
+COPY container/healthy.py container/
+COPY container/finish.py /build/
+RUN python /build/finish.py
+
+FROM base AS serving
+COPY --from=code /venv /venv
+COPY --from=code /app /app
+COPY --from=code /bytecode /bytecode
+ENV PYTHONPYCACHEPREFIX=/bytecode \
+    IRA_WEB_BIND=0.0.0.0:8000
 USER portal
 VOLUME /data
+# Web: does it answer? Worker and scheduler: have they shown themselves in the last minute?
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-S", "/app/container/healthy.py"]
+
+FROM serving AS worker
+CMD ["python", "manage.py", "qcluster"]
+
+FROM serving AS scheduler
+CMD ["python", "manage.py", "run_schedule"]
+
+FROM serving AS web
 EXPOSE 8000
-HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen(urllib.request.Request('http://127.0.0.1:8000/healthz', headers={'X-Forwarded-Proto': 'https'}), timeout=4)"]
-CMD ["gunicorn", "portal.wsgi", "--bind", "0.0.0.0:8000", "--workers", "2", "--threads", "4", "--access-logfile", "-"]
+CMD ["gunicorn", "portal.wsgi"]
+
+# Training and the server of experiments. It has what serves too, because it reads labels from the portal's database.
+FROM base AS trainer
+COPY requirements/ml.txt requirements/production.txt /build/
+RUN python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check --require-hashes \
+        -r /build/ml.txt -r /build/production.txt
+COPY --from=code /app /app
+COPY pipelines pipelines
+COPY dvc.yaml params.yaml params.quick.yaml ./
+ENV HOME=/tmp
+USER portal
+VOLUME /data
+CMD ["python", "manage.py", "train"]
+
+# What is built when no target is named.
+FROM web

@@ -1,8 +1,8 @@
 """Addresses for machines that ask whether the portal lives: answered before anything else, whatever name they call it.
 
 A load balancer asks by address, without TLS and without a session. So these are answered before the host name is looked
-at, before plain requests are sent to HTTPS, and without a session. Strangers learn one word; whoever sends
-``Authorization: Bearer`` with ``IRA_READY_TOKEN`` learns what is wrong.
+at and a session is opened, and ``SECURE_REDIRECT_EXEMPT`` keeps them from going to HTTPS. Strangers learn one word;
+whoever sends ``Authorization: Bearer`` with ``IRA_READY_TOKEN`` learns what is wrong.
 """
 
 import hmac

@@ -43,8 +43,9 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "portal.logs.RequestIdMiddleware",
     "portal.headers.SecurityHeadersMiddleware",
-    "portal.probes.ProbesMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "portal.probes.ProbesMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -55,7 +56,6 @@ MIDDLEWARE = [
     "accounts.language.UserLanguageMiddleware",
     "accounts.sessions.SessionLifetimeMiddleware",
     "accounts.sessions.LoginRequiredMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "accounts.second_factor.SecondFactorMiddleware",
@@ -334,6 +334,8 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# Load balancers ask without TLS (portal/probes.py).
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz(/web)?$"]
 # Everything comes from here, as a file of its own: no inline script, no inline style, no foreign address. What one page
 # needs beyond that stands at its view (portal.headers.also_allow).
 SECURE_CSP = {
