@@ -13,6 +13,7 @@ from django_q import cluster
 from django_q.signals import post_spawn
 
 from studies import stopping
+from studies.sentinel import ResilientSentinel
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class GentleCluster(cluster.Cluster):
         return bool(super().stop())
 
 
-class BeatingSentinel(cluster.Sentinel):
+class BeatingSentinel(ResilientSentinel):
     """Notes every few seconds that the process that watches over the workers is alive."""
 
     _beaten_at = 0.0

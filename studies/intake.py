@@ -23,6 +23,7 @@ from studies.models import Analysis, Image, Patient, Study
 from studies.ordering import in_slice_order
 from studies.permissions import grant_patient, grant_study
 from studies.sentences import in_the_readers_language
+from studies.storage import may_be_committed
 
 if TYPE_CHECKING:
     from ml.dicom import DicomFacts
@@ -275,8 +276,8 @@ def files_follow_the_transaction() -> Iterator[list[Image]]:
     stored: list[Image] = []
     try:
         yield stored
-    except BaseException:
-        for image in stored:
+    except BaseException as error:
+        for image in [] if may_be_committed(error) else stored:
             if image.file.name:
                 image.file.storage.delete(image.file.name)
         raise

@@ -13,6 +13,7 @@ from accounts.models import User
 from studies.errors import ReviewError, StaleReviewError
 from studies.models import Finding, FindingReview, Image, ImageReview
 from studies.outlines import Outline, read_outline
+from studies.storage import may_be_committed
 
 Verdict = FindingReview.Verdict
 
@@ -269,7 +270,8 @@ def _store(review: FindingReview, values: dict[str, Any]) -> FindingReview:
     try:
         with transaction.atomic():
             review.save(force_insert=True)
-    except BaseException:
-        review.outline.storage.delete(str(review.outline.name))
+    except BaseException as error:
+        if not may_be_committed(error):
+            review.outline.storage.delete(str(review.outline.name))
         raise
     return review

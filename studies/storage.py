@@ -2,7 +2,7 @@
 
 import uuid
 
-from django.db import models
+from django.db import InterfaceError, OperationalError, models
 
 
 def _random_name(*, folder: str, suffix: str) -> str:
@@ -28,3 +28,12 @@ def review_path(instance: models.Model, filename: str) -> str:
 def import_path(instance: models.Model, filename: str) -> str:
     """Name a file of an import as it came; it is deleted as soon as it is read."""
     return _random_name(folder="imports", suffix="")
+
+
+def may_be_committed(error: BaseException) -> bool:
+    """Whether a transaction that ended with this error may have been committed all the same.
+
+    A connection that breaks while COMMIT is on its way tells nothing about what became of it. Files that its rows name
+    must stay then: one too many is removed by ``clean_store``, one too few is lost.
+    """
+    return isinstance(error, OperationalError | InterfaceError)

@@ -9,15 +9,16 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
+from django.db import InterfaceError, OperationalError, models
 from django.utils import timezone
 from django.utils.translation import gettext_noop
-from django_q.brokers import get_broker
 
 from ml import events
 from ml.errors import MlError, ModelFileError
 from ml.inference import AnalysisResult, analyse
 from ml.registry import serving_model
 from studies import stopping
+from studies.broker import oldest_message_sent_at
 from studies.errors import (
     AbandonedAnalysisError,
     InvalidTransitionError,
@@ -49,6 +50,9 @@ NO_MODEL = gettext_noop(
     "The model of this portal cannot be loaded, so the slice was not analysed. Please tell your administrator, and try "
     "again once the model is in place."
 )
+
+# The database is restarted, or a network broke: nothing is wrong with what was to be done.
+OUT_OF_REACH = (OperationalError, InterfaceError)
 
 
 def analyse_image(analysis_id: str) -> None:
@@ -96,8 +100,9 @@ def advance_import(import_id: str, step: int) -> None:
 def sweep() -> dict[str, int]:
     """Recover analyses and imports that a crash, a time-out or a lost message left behind; return counts of both.
 
-    While messages wait in the broker the worker is merely busy, so messages are sent again only to analyses that
-    never got one; otherwise a long queue would fill up with copies of itself.
+    A message that was sent after the oldest one that the broker still holds may only be waiting behind it; what is
+    older than that has no message any more. So a long queue does not fill up with copies of itself, and in a queue that
+    is never empty nothing is lost.
     """
     result = Analysis.objects.sweep()
     for given_up in Analysis.objects.filter(id__in=result.given_up):
@@ -108,8 +113,8 @@ def sweep() -> dict[str, int]:
             problem=AbandonedAnalysisError,
         )
     waiting = Analysis.objects.filter(id__in=result.to_enqueue)
-    if get_broker().queue_size():
-        waiting = waiting.filter(enqueued_at__isnull=True)
+    if oldest := oldest_message_sent_at():
+        waiting = waiting.filter(models.Q(enqueued_at__isnull=True) | models.Q(enqueued_at__lt=oldest))
     enqueued = 0
     for analysis in waiting.order_by("queued_at", "id"):
         analysis.enqueue()
@@ -156,6 +161,10 @@ def _run(analysis: Analysis) -> None:
     try:
         result = _answer(analysis)
     except InvalidTransitionError:
+        raise
+    except OUT_OF_REACH:
+        # Not the slice's fault: it stays RUNNING, and the sweeper gives it another attempt as after a crash.
+        logger.warning("Analysis %s: the database is out of reach.", analysis.id)
         raise
     except FileNotFoundError:
         # What is gone does not come back by waiting.

@@ -282,6 +282,7 @@ SWEEPERS = {
 Q_CLUSTER = {
     "name": "analysis",
     "orm": "default",
+    "broker_class": "studies.broker.FairBroker",
     "workers": env.int("IRA_WORKERS", default=1),
     "timeout": ANALYSIS_TIMEOUT_S,
     "retry": ANALYSIS_LEASE_S + 15,

@@ -15,6 +15,7 @@ from reports.content import AddendumContent, content_sha256
 from reports.errors import InvalidTransitionError, PdfError
 from reports.models.frozen import Verification, read_frozen_pdf, report_pdf_path
 from reports.models.report import Report
+from studies.storage import may_be_committed
 
 
 class Addendum(models.Model):
@@ -96,8 +97,9 @@ class Addendum(models.Model):
                     pdf=path,
                     pdf_sha256=hashlib.sha256(pdf).hexdigest(),
                 )
-        except BaseException:
-            storage.delete(path)
+        except BaseException as error:
+            if not may_be_committed(error):
+                storage.delete(path)
             raise
 
     def read_pdf(self) -> bytes:

@@ -22,6 +22,7 @@ from reports.models.frozen import Verification, read_frozen_pdf, report_pdf_path
 from reports.models.grant import ReportUserObjectPermission
 from reports.text import DraftText
 from studies.models import Study
+from studies.storage import may_be_committed
 
 
 class ReportQuerySet(models.QuerySet["Report"]):
@@ -380,8 +381,9 @@ class Report(models.Model):
                     self.refresh_from_db()
                     self.check_can_be_signed(by=by, revision=revision)
                     raise StaleDraftError(_("The draft was changed meanwhile. Please read it again before signing."))
-        except BaseException:
-            self.pdf.storage.delete(path)
+        except BaseException as error:
+            if not may_be_committed(error):
+                self.pdf.storage.delete(path)
             raise
         self.refresh_from_db()
 

@@ -26,6 +26,7 @@ from studies.intake import PictureFacts, PreparedSlice, Upload, new_slice, prepa
 from studies.models import Image, Import, ImportFile, ImportGroup, Patient, Study
 from studies.models.bulk import held_back_analyses
 from studies.permissions import grant_study
+from studies.storage import may_be_committed
 
 logger = logging.getLogger(__name__)
 
@@ -246,8 +247,8 @@ def _pictures_follow_the_transaction() -> Iterator[list[ImportFile]]:
     written: list[ImportFile] = []
     try:
         yield written
-    except BaseException:
-        for file in written:
+    except BaseException as error:
+        for file in [] if may_be_committed(error) else written:
             if file.picture.name:
                 file.picture.storage.delete(file.picture.name)
         raise

@@ -24,7 +24,7 @@ from studies.models.patient import Patient
 from studies.models.read_mark import StudyRead
 from studies.models.sweep import SweepResult
 from studies.models.triage import SliceAnswer, Triage, TriagedModel
-from studies.storage import analysis_path, image_path
+from studies.storage import analysis_path, image_path, may_be_committed
 
 if TYPE_CHECKING:
     from ml.inference import AnalysisResult
@@ -596,9 +596,10 @@ class Analysis(models.Model):
                     for number, finding in enumerate(result.findings, start=1)
                 )
                 InferenceRecord.from_result(self, result=result).save(force_insert=True)
-        except BaseException:
-            for name, path in written.items():
-                getattr(self, name).storage.delete(path)
+        except BaseException as error:
+            if not may_be_committed(error):
+                for name, path in written.items():
+                    getattr(self, name).storage.delete(path)
             raise
 
     def fail(self, sentence: str) -> None:

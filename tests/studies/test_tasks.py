@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django_q.exceptions import TimeoutException
 from django_q.models import OrmQ, Schedule
@@ -193,6 +194,32 @@ def test_logs_hold_identifiers_and_counts_only(
         assert word not in caplog.text.lower()
 
 
+@pytest.mark.parametrize("error", [OperationalError("gone"), InterfaceError("closed")])
+def test_what_is_out_of_reach_is_not_the_slice_s_fault(
+    analysis: Analysis, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    model_that(monkeypatch)
+    monkeypatch.setattr(Analysis, "succeed", lambda *args, **kwargs: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)):
+        run(analysis)
+    analysis.refresh_from_db()
+    assert (analysis.state, analysis.error) == ("running", ""), "the sweeper gives it another attempt"
+
+
+def test_files_stay_where_nobody_knows_whether_their_rows_were_committed(
+    analysis: Analysis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanish(self: Analysis, **values: Any) -> None:
+        raise OperationalError("the connection broke while COMMIT was on its way")
+
+    before = set(stored_files())
+    model_that(monkeypatch)
+    monkeypatch.setattr(Analysis, "_leave_running", vanish)
+    with pytest.raises(OperationalError):
+        run(analysis)
+    assert len(set(stored_files()) - before) == 3
+
+
 # --- the sweeper ------------------------------------------------------------------------------------------------------
 
 
@@ -205,16 +232,25 @@ def test_the_sweeper_enqueues_what_has_no_message() -> None:
     assert tasks.sweep() == {"failed": 0, "requeued": 0, "enqueued": 0}
 
 
-def test_the_sweeper_does_not_fill_a_long_queue_with_copies() -> None:
-    """While messages wait, the worker is merely busy: only what never got a message gets one."""
+def test_the_sweeper_does_not_fill_a_long_queue_with_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While older messages wait, the worker is merely busy: only what never got a message gets one."""
     long_ago = timezone.now() - datetime.timedelta(hours=1)
     waiting = [AnalysisFactory(queued_at=long_ago) for _ in range(3)]
-    for analysis in waiting:
-        analysis.enqueue()
-    Analysis.objects.update(enqueued_at=long_ago)
+    with monkeypatch.context() as clock:
+        clock.setattr(timezone, "now", lambda: long_ago)
+        for analysis in waiting:
+            analysis.enqueue()
     AnalysisFactory(queued_at=long_ago)
     assert tasks.sweep()["enqueued"] == 1
     assert OrmQ.objects.count() == 4
+
+
+def test_a_lost_message_is_sent_again_in_a_queue_that_is_never_empty() -> None:
+    long_ago = timezone.now() - datetime.timedelta(hours=1)
+    AnalysisFactory().enqueue()
+    lost = AnalysisFactory(queued_at=long_ago, enqueued_at=long_ago)
+    assert tasks.sweep()["enqueued"] == 1
+    assert OrmQ.objects.last().task["args"] == (str(lost.id),)
 
 
 def test_the_sweeper_sends_old_messages_again_once_the_queue_is_empty() -> None:
