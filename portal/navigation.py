@@ -62,6 +62,7 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
                 ),
             ),
             (_("Reports"), "reports:report_list", ("reports:report_detail", "reports:report_sign")),
+            (_("Figures"), "dashboard:quality", ("dashboard:page",)),
         ]
     elif user.is_patient:
         entries = [
@@ -79,6 +80,7 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
     elif user.is_administrator and user.is_staff:
         entries = [
             (_("Administration"), "admin:index", ()),
+            (_("Figures"), "dashboard:quality", ("dashboard:page", "dashboard:problems")),
             (_("Erasure"), "erasure_list", ("erasure_decide",)),
         ]
     here = request.resolver_match.view_name if request.resolver_match else ""

@@ -29,5 +29,6 @@ urlpatterns = [
     path("accounts/second-step/", include("allauth.mfa.urls")),
     path("studies/", include("studies.urls")),
     path("reports/", include("reports.urls")),
+    path("dashboard/", include("portal.dashboard.urls")),
     path("administration/", admin.site.urls),
 ]

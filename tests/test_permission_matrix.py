@@ -23,6 +23,7 @@ from django.utils import timezone
 from accounts.models import AccessEvent, Hospital, User
 from accounts.roles import create_roles
 from ml.models import Event
+from portal.dashboard.pages import PAGES
 from reports.automatic import automatic_report_of
 from reports.models import BulkJob, BulkLine, Report, ReportTemplate, ShareLink
 from reports.tasks import run_bulk_job
@@ -71,6 +72,7 @@ ROLES = (
 )
 DOCTORS = ("doctor", "reader", "colleague", "stranger")
 PATIENTS = ("patient", "other patient")
+ADMINISTRATORS = ("administrator", "foreign administrator", "superuser")
 LOGIN = "log-in"  # a redirect to the log-in page, or to the administration's, which leads there too
 Answers = dict[str, int | str]
 
@@ -364,6 +366,30 @@ TABLE = [
         data={"decision": "refuse", "reason": "Not yet."},
         answers=nobody_but(("administrator", "superuser"), 302),
     ),
+    # figures: a hospital's for its doctors and administrators, what went wrong for administrators
+    Question(name="dashboard:quality", answers=nobody_but((*DOCTORS, *ADMINISTRATORS), 200)),
+    *[
+        Question(
+            name="dashboard:page",
+            target=lambda world, name=name: {"name": name},  # type: ignore[misc]
+            state=name,
+            answers=nobody_but((*DOCTORS, *ADMINISTRATORS), 200),
+        )
+        for name in PAGES
+    ],
+    Question(
+        name="dashboard:table",
+        target=lambda world: {"name": "speed", "panel": "durations"},
+        answers=nobody_but((*DOCTORS, *ADMINISTRATORS), 200),
+    ),
+    Question(
+        name="dashboard:table",
+        target=lambda world: {"name": "speed", "panel": "uploads"},
+        state="of another page",
+        answers=NOWHERE,
+    ),
+    Question(name="dashboard:problems", answers=nobody_but(ADMINISTRATORS, 200)),
+    Question(name="dashboard:problems_table", answers=nobody_but(ADMINISTRATORS, 200)),
     # people
     Question(name="accounts:profile", answers=logged_in(200)),
     Question(name="accounts:doctor_signup", answers=everybody(302, anonymous=200)),
@@ -927,7 +953,7 @@ PICTURES_OF_THE_ANSWER = (
 
 
 # They tell of the software in general, in figures that may be like those of an answer.
-ABOUT_NO_STUDY = ("api:model", "api:schema")
+ABOUT_NO_STUDY = ("api:model", "api:schema", "dashboard:quality", "dashboard:page", "dashboard:table")
 
 
 def names_of(resolver: URLResolver, namespace: str = "") -> Iterator[str]:
