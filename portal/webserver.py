@@ -22,6 +22,8 @@ max_requests_jitter = 500
 # Each process shows here that it is alive; in memory, so that a slow or read-only disk does not matter.
 if Path("/dev/shm").is_dir():  # noqa: S108 - the kernel's own folder; gunicorn makes a file of a random name in it
     worker_tmp_dir = "/dev/shm"  # noqa: S108
+# Nobody steers it from a terminal, and a read-only home holds no socket.
+control_socket_disable = True
 logger_class = "portal.weblog.AccessLogger"
 accesslog = "-"
 access_log_format = '%(h)s "%(r)s" %(s)s %(b)s %(M)sms'

@@ -130,6 +130,11 @@ def sweep() -> dict[str, int]:
     return counts
 
 
+def _of(analysis: Analysis) -> dict[str, str]:
+    """Return the fields of their own that lines about an analysis have in the JSON log."""
+    return {"study_id": str(analysis.image.study_id)}
+
+
 def _send_elsewhere(analysis_id: str) -> None:
     analysis = Analysis.objects.filter(id=uuid.UUID(analysis_id), state=Analysis.State.QUEUED).first()
     if analysis is not None:
@@ -176,13 +181,14 @@ def _run(analysis: Analysis) -> None:
         _give_up(analysis, sentence=NO_MODEL, problem=ModelFileError, message="The model cannot be loaded.")
     except MlError as error:
         analysis.fail(str(error))
-        logger.info("Analysis %s: failed with a reason for the user.", analysis.id)
+        logger.info("Analysis %s: failed with a reason for the user.", analysis.id, extra=_of(analysis))
         _record(analysis, message="A slice could not be analysed.", level="warning", problem=type(error))
     except Exception as error:  # noqa: BLE001 - the edge of the task; _give_up logs the traceback
         message = f"An analysis failed unexpectedly ({type(error).__name__})."
         _give_up(analysis, sentence=SURPRISE, problem=UnexpectedAnalysisError, message=message)
     else:
-        logger.info("Analysis %s: done in %d ms, %d findings.", analysis.id, result.duration_ms, len(result.findings))
+        done = (analysis.id, result.duration_ms, len(result.findings))
+        logger.info("Analysis %s: done in %d ms, %d findings.", *done, extra=_of(analysis))
         _record(
             analysis,
             message="A slice was analysed.",
@@ -210,7 +216,7 @@ def _answer(analysis: Analysis) -> AnalysisResult:
 
 def _give_up(analysis: Analysis, *, sentence: str, problem: type[Exception], message: str) -> None:
     """Let the analysis fail with a sentence for the user; the log gets the traceback, the administrators the event."""
-    logger.exception("Analysis %s: %s", analysis.id, message)
+    logger.exception("Analysis %s: %s", analysis.id, message, extra=_of(analysis))
     analysis.fail(sentence)
     _record(analysis, message=message, level="error", problem=problem)
 

@@ -95,6 +95,7 @@ def test_a_request_s_identifier_reaches_what_the_worker_logs(client: Client, lin
     assert done["request_id"] == "run-it-again"
     assert done["task"] == "studies.tasks.analyse_image"
     assert done["object_id"] == task["args"][0]
+    assert done["study_id"] == str(analysis.image.study_id)
     assert "request_id" not in afterwards
 
 
