@@ -79,3 +79,7 @@ class MissingDependencyError(MlError):
 
 class TrackingError(MlError):
     """The store of training runs cannot be reached or refuses what it is given."""
+
+
+class TrainingRunError(MlError):
+    """A training cannot be asked for or stopped now."""

@@ -13,7 +13,7 @@ from ml.history import History, OnEpoch
 class Follower(AbstractContextManager[Any], Protocol):
     """Somebody who is told of a training while it runs. Its `with` block is the training."""
 
-    def data(self, *, fingerprint: str) -> None:
+    def data(self, *, fingerprint: str, labels_version: str = "") -> None:
         """Be told which data it is taught on."""
 
     def epochs(self, stage: str) -> OnEpoch:
@@ -50,10 +50,10 @@ class Recorder:
             self._draw_histories()
             stack.__exit__(*details)
 
-    def data(self, *, fingerprint: str) -> None:
-        """Say which data the training is taught on."""
+    def data(self, *, fingerprint: str, labels_version: str = "") -> None:
+        """Say which data the training is taught on, and with which export of doctors' labels."""
         for follower in self._followers:
-            follower.data(fingerprint=fingerprint)
+            follower.data(fingerprint=fingerprint, labels_version=labels_version)
 
     def epochs(self, stage: str) -> OnEpoch:
         """Return what records the epochs of a stage; `ml.training.loop.fit` calls it."""

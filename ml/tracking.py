@@ -87,9 +87,9 @@ class Run:
         experiment = self._mlflow.get_run(self.run_id).info.experiment_id
         return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{self.run_id}"
 
-    def data(self, *, fingerprint: str) -> None:
+    def data(self, *, fingerprint: str, labels_version: str = "") -> None:
         """Say which data the run was taught on."""
-        self._mlflow.set_tag(FINGERPRINT_TAG, fingerprint)
+        self._mlflow.set_tags({FINGERPRINT_TAG: fingerprint, "labels_version": labels_version})
 
     def epochs(self, stage: str) -> OnEpoch:
         """Return what logs the epochs of a stage; `loss` of the outline becomes `outline/loss`."""

@@ -61,6 +61,7 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
                     "studies:emergency_access",
                 ),
             ),
+            (_("Worth judging"), "worth_judging", ()),
             (_("Reports"), "reports:report_list", ("reports:report_detail", "reports:report_sign")),
             (_("Figures"), "dashboard:quality", ("dashboard:page",)),
         ]
@@ -83,6 +84,8 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
             (_("Figures"), "dashboard:quality", ("dashboard:page", "dashboard:problems")),
             (_("Erasure"), "erasure_list", ("erasure_decide",)),
         ]
+        if user.is_superuser:
+            entries.append((_("Trainings"), "training_list", ("training",)))
     here = request.resolver_match.view_name if request.resolver_match else ""
     return tuple(
         NavigationItem(label=label, url=reverse(name), is_current=here == name, is_section=here in inner)

@@ -5,8 +5,20 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from ml.models import Event
+from ml.models import Event, TrainingRun
 from portal.problems import tell_administrators
+
+
+def sweep_trainings() -> dict[str, int]:
+    """Notice trainers that died, and ask for a training every ``settings.RETRAIN_EVERY_DAYS`` (0: never)."""
+    lost, asked = TrainingRun.objects.sweep(), 0
+    if settings.RETRAIN_EVERY_DAYS:
+        since = timezone.now() - timedelta(days=settings.RETRAIN_EVERY_DAYS)
+        asked_lately = TrainingRun.objects.exclude(source=TrainingRun.Source.COMMAND).filter(requested_at__gte=since)
+        if not asked_lately.exists() and not TrainingRun.objects.active().exists():
+            TrainingRun.objects.ask(by=None, options={"from_portal": True}, source=TrainingRun.Source.SCHEDULE)
+            asked = 1
+    return {"lost": lost, "asked": asked}
 
 
 def sweep() -> dict[str, int]:

@@ -5,7 +5,7 @@ from django.urls import include, path
 
 from portal import erasure_pages, probes, views
 from portal.access_history import access_history
-from portal.learning import teaching_page
+from portal.learning import teaching_page, training_pages, worth_judging
 
 handler429 = "accounts.views.too_many_requests"
 
@@ -21,6 +21,12 @@ urlpatterns = [
     path("my-record/erasure/<uuid:wish_id>/withdraw/", erasure_pages.erasure_withdraw, name="erasure_withdraw"),
     path("my-record/teaching/", teaching_page.teaching, name="teaching"),
     path("my-record/teaching/<uuid:patient_id>/", teaching_page.teaching_change, name="teaching_change"),
+    path("trainings/", training_pages.training_list, name="training_list"),
+    path("trainings/ask/", training_pages.training_ask, name="training_ask"),
+    path("trainings/<uuid:run_id>/", training_pages.training, name="training"),
+    path("trainings/<uuid:run_id>/progress/", training_pages.training_progress, name="training_progress"),
+    path("trainings/<uuid:run_id>/stop/", training_pages.training_stop, name="training_stop"),
+    path("worth-judging/", worth_judging.worth_judging, name="worth_judging"),
     path("erasures/", erasure_pages.erasure_list, name="erasure_list"),
     path("erasures/<uuid:wish_id>/", erasure_pages.erasure_decide, name="erasure_decide"),
     path("api/v1/", include("portal.api.urls")),

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from accounts.models import AccessEvent, Hospital, User
 from accounts.roles import create_roles
-from ml.models import Event
+from ml.models import Event, TrainingRun
 from portal.dashboard.pages import PAGES
 from reports.automatic import automatic_report_of
 from reports.models import BulkJob, BulkLine, Report, ReportTemplate, ShareLink
@@ -274,6 +274,10 @@ def asked(world: World) -> dict[str, Any]:
     return {"handover_id": world.asked.pk}
 
 
+def training_run(world: World) -> dict[str, Any]:
+    return {"run_id": TrainingRun.objects.begin(name="all").id}
+
+
 def wish(world: World) -> dict[str, Any]:
     return {"wish_id": world.wish.pk}
 
@@ -349,6 +353,14 @@ TABLE = [
     Question(name="erasure_ask", method="post", target=patient, answers=nobody_but(("patient",), 302)),
     Question(name="erasure_withdraw", target=wish, answers=POST_ONLY),
     Question(name="erasure_withdraw", method="post", target=wish, answers=nobody_but(("patient",), 302)),
+    Question(name="worth_judging", answers=nobody_but(DOCTORS, 200)),
+    Question(name="training_list", answers=nobody_but(("superuser",), 200)),
+    Question(name="training_ask", answers=POST_ONLY),
+    Question(name="training_ask", method="post", answers=nobody_but(("superuser",), 302)),
+    Question(name="training", target=training_run, answers=nobody_but(("superuser",), 200)),
+    Question(name="training_progress", target=training_run, answers=nobody_but(("superuser",), 200)),
+    Question(name="training_stop", target=training_run, answers=POST_ONLY),
+    Question(name="training_stop", method="post", target=training_run, answers=nobody_but(("superuser",), 302)),
     Question(name="erasure_list", answers=nobody_but(("administrator", "foreign administrator", "superuser"), 200)),
     Question(name="erasure_decide", target=wish, answers=nobody_but(("administrator", "superuser"), 200)),
     Question(

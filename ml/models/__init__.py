@@ -3,6 +3,7 @@
 from ml.models.deployment import Deployment, DeploymentQuerySet
 from ml.models.event import Event, EventQuerySet, Level, Stage
 from ml.models.problem import EVERYWHERE, News, Problem, ProblemQuerySet
+from ml.models.training import TrainingRun, TrainingRunQuerySet
 from ml.models.version import ModelVersion, ModelVersionQuerySet
 
 __all__ = [
@@ -18,4 +19,6 @@ __all__ = [
     "Problem",
     "ProblemQuerySet",
     "Stage",
+    "TrainingRun",
+    "TrainingRunQuerySet",
 ]

@@ -273,10 +273,13 @@ ANALYSIS_LEASE_S = ANALYSIS_TIMEOUT_S + 15
 ANALYSIS_MAX_ATTEMPTS = env.int("IRA_ANALYSIS_MAX_ATTEMPTS", default=3)
 ANALYSIS_REQUEUE_AFTER_S = ANALYSIS_LEASE_S
 # What recovers from crashes, every minute: the task's dotted name and what the schedule is called.
+# A training with what doctors judged is asked for every so many days; 0: only when somebody asks.
+RETRAIN_EVERY_DAYS = env.int("IRA_RETRAIN_EVERY_DAYS", default=0)
 SWEEPERS = {
     "studies.tasks.sweep": "sweep analyses",
     "reports.tasks.sweep": "sweep bulk jobs",
     "portal.tasks.sweep": "tell of problems, shorten the event log",
+    "portal.tasks.sweep_trainings": "notice lost trainers, ask for trainings",
     "studies.monitoring.sweep": "watch the model, once a day",
 }
 Q_CLUSTER = {
@@ -319,6 +322,7 @@ SESSION_IDLE_MINUTES = {
 }
 SESSION_ABSOLUTE_HOURS = env.int("IRA_SESSION_ABSOLUTE_HOURS", default=12)
 SESSION_PASSIVE_VIEWS = [
+    "training_progress",
     "studies:study_status",
     "studies:study_read_panel",
     "studies:study_rows",

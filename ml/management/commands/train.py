@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import time
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from ml import events
 from ml.data import fingerprint
 from ml.errors import MissingDependencyError, MlError
 
+LABELS = "labels"
 STAGES = ("outline", "classifier", "all")
 
 
@@ -50,6 +54,14 @@ class Command(BaseCommand):
             action="store_true",
             help="do not record the run (otherwise in MLFLOW_TRACKING_URI, by default mlflow.db in IRA_VAR_DIR)",
         )
+        parser.add_argument(
+            "--from-portal",
+            action="store_true",
+            help="first export what doctors judged (export_labels), and teach that beside the sets in --data",
+        )
+        parser.add_argument(
+            "--run", metavar="ID", help="the portal's row of this training (manage.py trainer gives it)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["data"]:
@@ -69,6 +81,10 @@ class Command(BaseCommand):
                 self._train(**options)
         except MlError as error:
             raise CommandError(str(error)) from error
+        finally:
+            # Pictures of patients stay no longer than they are needed: an erasure does not reach them here.
+            if options["from_portal"]:
+                shutil.rmtree(options["out"] / LABELS, ignore_errors=True)
 
     def _train(self, *, data: Path, stage: str, limit: int | None, out: Path, resume: bool, **options: Any) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -82,6 +98,9 @@ class Command(BaseCommand):
                 f"Training needs the package {error.name}. Install requirements/ml.txt and try again."
             ) from error
         parameters = load_parameters(options["params"] or DEFAULT_PATH)
+        labels_version = ""
+        if options["from_portal"]:
+            data, labels_version = self._with_labels(Path(data), out=out)
         if limit is not None:
             parameters = limited(parameters, limit=limit)
         sets = run.read_sets(Path(data), parameters=parameters, limit=limit)
@@ -90,9 +109,9 @@ class Command(BaseCommand):
             renewal.check_same_data(sets, former=options["keep_classifier"])
         out.mkdir(parents=True, exist_ok=True)
         name = "cross-validate" if options["cross_validate"] else stage
-        followers = [] if options["no_mlflow"] else [_mlflow_run(name, parameters=parameters)]
+        followers = [] if options["no_mlflow"] else _followers(name, parameters=parameters, run_id=options["run"])
         with Recorder(out, is_resumed=resume, followers=followers) as recorder:
-            recorder.data(fingerprint=fingerprint(run.manifest_of(sets)))
+            recorder.data(fingerprint=fingerprint(run.manifest_of(sets)), labels_version=labels_version)
             if options["cross_validate"]:
                 trunk = run.load_outline(out, parameters=parameters)
                 measured = run.cross_validate(sets, parameters=parameters, trunk=trunk, out=out, report=self._report)
@@ -144,13 +163,25 @@ class Command(BaseCommand):
             recorder.model(directory)
             self._report(f"Serve it with IRA_MODEL_DIR={directory}, or copy the folder to ml/starter.")
 
+    def _with_labels(self, data: Path, *, out: Path) -> tuple[Path, str]:
+        """Export what doctors judged beside the sets in `data`; return the folder that holds both, and the version."""
+        labels = out / LABELS
+        # By name: the portal's rooms know the model, and not the other way round.
+        call_command("export_labels", "--out", str(labels), "--with", str(data), stdout=self.stdout)
+        record = json.loads((labels / "export.json").read_text(encoding="utf-8"))
+        return labels / "data", record["version"]
+
     def _report(self, line: str) -> None:
         self.stdout.write(f"{time.strftime('%H:%M:%S')} {line}")
         self.stdout.flush()
 
 
-def _mlflow_run(name: str, *, parameters: object) -> Any:
-    # Imported here: a training without MLflow needs none of it.
-    from ml import tracking
+def _followers(name: str, *, parameters: object, run_id: str | None) -> list[Any]:
+    # Imported here: a training that is not recorded needs none of it.
+    from ml import run_rows, tracking
 
-    return tracking.Run(name=name, parameters=parameters)
+    run = tracking.Run(name=name, parameters=parameters)
+    row = run_rows.row_of(run_id, name=name)
+    if row is None:
+        return [run]
+    return [run, run_rows.RowFollower(row, parameters=parameters, mlflow_run=run, is_ended_here=run_id is None)]
