@@ -15,6 +15,9 @@ from tests.tools import ROOT, postgres_bin
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
+# The browser has a demo of its own, and servers are not started from within a test on a server.
+WITHOUT = "not browser and not postgres and not acceptance"
+ALSO_BOUND = ["tests/portal", "tests/ml", "tests/hostile", "tests/test_administration.py"]
 DATABASE_BOUND = ["tests/accounts", "tests/studies", "tests/reports", "tests/test_permission_matrix.py"]
 
 
@@ -31,12 +34,12 @@ def database_url(server: Server) -> str:
     return server.url()
 
 
-@pytest.mark.timeout(900)
-def test_the_database_bound_suite_passes_on_postgresql(database_url: str, tmp_path: Path) -> None:
+def pass_on(database_url: str, folder: Path, *tests: str) -> int:
+    """Run tests on the server, one process, none of them in a browser; return how many passed."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x", "-m", "not browser", *DATABASE_BOUND],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x", "-m", WITHOUT, *tests],
         cwd=ROOT,
-        env=os.environ | {"DATABASE_URL": database_url, "IRA_VAR_DIR": str(tmp_path)},
+        env=os.environ | {"DATABASE_URL": database_url, "IRA_VAR_DIR": str(folder)},
         capture_output=True,
         text=True,
         check=False,
@@ -44,7 +47,19 @@ def test_the_database_bound_suite_passes_on_postgresql(database_url: str, tmp_pa
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
-    assert int(passed.group(1)) > 50
+    return int(passed.group(1))
+
+
+@pytest.mark.timeout(900)
+def test_the_database_bound_suite_passes_on_postgresql(database_url: str, tmp_path: Path) -> None:
+    assert pass_on(database_url, tmp_path, *DATABASE_BOUND) > 50
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(3600)
+def test_whatever_else_uses_a_database_passes_on_postgresql(database_url: str, tmp_path: Path) -> None:
+    """The rooms that make test leaves to SQLite, because they ask the database for little."""
+    assert pass_on(database_url, tmp_path, *ALSO_BOUND) > 50
 
 
 def test_migrations_run_forwards_and_back_on_postgresql(database_url: str, tmp_path: Path) -> None:

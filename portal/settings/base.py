@@ -99,7 +99,13 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
         "LOCATION": "portal_cache",
         "OPTIONS": {"MAX_ENTRIES": 200_000},
-    }
+    },
+    # Each cluster of workers notes twice a second how it is, and each note counts all entries: so in a small table.
+    "queue": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "portal_queue_cache",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    },
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -213,6 +219,8 @@ MEDIA_ROOT = VAR_DIR / "media"
 MEDIA_URL = ""
 # Keys that encrypt them at rest, the newest first; without any they are plain files.
 PICTURE_KEYS = env.list("IRA_PICTURE_KEYS", default=[])
+# Encrypts what ``backup`` writes; without it a backup is readable for whoever has it.
+BACKUP_PASSPHRASE = env.str("IRA_BACKUP_PASSPHRASE", default="")
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 
@@ -295,7 +303,9 @@ Q_CLUSTER = {
     "recycle": 50,
     "bulk": 1,
     "catch_up": False,
-    "save_limit": 100,
+    # Only failures are kept: to keep the last hundred successes, every worker of every machine locks the same rows.
+    "save_limit": -1,
+    "cache": "queue",
     "poll": 0.3,
     "label": "Task queue",
     # Each cluster puts what is due onto the queue; a row lock lets one of them send each task.

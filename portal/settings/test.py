@@ -1,7 +1,7 @@
 """Settings of the test suite: fast hashes, mail in memory, a private store for each test."""
 
 from portal.settings.base import *  # noqa: F403 - a settings layer is the base plus its own lines
-from portal.settings.base import Q_CLUSTER, STORAGES, VAR_DIR
+from portal.settings.base import CACHES, Q_CLUSTER, STORAGES, VAR_DIR
 
 SECRET_KEY = "tests-only-" + "0" * 54
 AUDIT_KEY = "tests-only"
@@ -16,6 +16,6 @@ MEDIA_ROOT = VAR_DIR / "test-media"
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 Q_CLUSTER = Q_CLUSTER | {"sync": False}
 # Counters of a test are its own; tests/accounts/test_limits.py counts in the database as an installation does.
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CACHES = dict.fromkeys(CACHES, {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"})
 # The tests of the second step switch it on; all others are about something else.
 SECOND_FACTOR_ROLES = []
