@@ -8,16 +8,42 @@ import { fileURLToPath } from "node:url";
 const here = path.dirname(fileURLToPath(import.meta.url));
 const into = path.resolve(here, process.argv[2] ?? "../portal/static/portal/build");
 
-// Cornerstone sets one style as an attribute, which a strict content policy refuses; set through the object model the
-// same style is allowed. The build fails when the line is not there any more.
-const strictStyle = {
-  name: "strict-style",
-  setup({ onLoad }) {
-    onLoad({ filter: /drawingSvg\/drawTextBox\.js$/ }, ({ path: file }) => {
-      const source = readFileSync(file, "utf8");
-      const strict = source.replace(`setAttribute('style', combinedStyle)`, "style.cssText = combinedStyle");
-      return strict === source ? { errors: [{ text: "The line to be replaced is gone." }] } : { contents: strict };
-    });
+// Lines of Cornerstone that are changed. The build fails when one of them is not there any more.
+const DEVICE_PIXELS = [
+  "const { clientWidth, clientHeight } = canvas;",
+  `const [clientWidth, clientHeight] = [canvas.clientWidth, canvas.clientHeight].map((side) =>
+    Math.round(side * (window.devicePixelRatio || 1)));`,
+];
+const PATCHES = [
+  // One style is set as an attribute, which a strict content policy refuses; set through the object model the same
+  // style is allowed.
+  { file: /drawingSvg\/drawTextBox\.js$/, lines: [["setAttribute('style', combinedStyle)", "style.cssText = combinedStyle"]] },
+  // Drawn without WebGL, the picture has one pixel for each CSS pixel, while everything that asks where something lies
+  // on it reckons in pixels of the device: on a phone the picture is blurred, and outlines, lengths and brush are off
+  // by the ratio of the two. With a canvas in pixels of the device both agree.
+  { file: /RenderingEngine\/BaseRenderingEngine\.js$/, lines: [DEVICE_PIXELS] },
+  { file: /cpuFallback\/rendering\/resize\.js$/, lines: [DEVICE_PIXELS] },
+];
+const patched = {
+  name: "patched",
+  setup({ onLoad, onEnd }) {
+    const seen = new Set();
+    for (const { file, lines } of PATCHES) {
+      onLoad({ filter: file }, ({ path: name }) => {
+        let contents = readFileSync(name, "utf8");
+        for (const [from, to] of lines) {
+          if (contents.split(from).length !== 2) {
+            return { errors: [{ text: `The line to be replaced is gone: ${from}` }] };
+          }
+          contents = contents.replace(from, to);
+        }
+        seen.add(file);
+        return { contents };
+      });
+    }
+    onEnd(() => ({
+      errors: PATCHES.filter(({ file }) => !seen.has(file)).map(({ file }) => ({ text: `No file is called ${file} any more.` })),
+    }));
   },
 };
 
@@ -33,7 +59,7 @@ const result = await build({
   legalComments: "none", // the whole texts stand in licences.txt
   metafile: true,
   logLevel: "warning",
-  plugins: [strictStyle],
+  plugins: [patched],
   // What no part of this page calls, and what a browser or a strict content policy would refuse.
   alias: { dcmjs: "./src/no_dicom_parser.js", xmlbuilder2: "./src/no_xml_writer.js" },
 });

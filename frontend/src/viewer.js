@@ -27,8 +27,10 @@ const ZOOM_STEP = 1.25;
 // The picture at least half as large as it fits, at most thirty times: nobody loses it.
 const ZOOM_LIMITS = { minZoomScale: 0.5, maxZoomScale: 30 };
 const zoomBy = (viewport, factor) => {
-  const wanted = viewport.getZoom() * factor;
-  viewport.setZoom(Math.min(Math.max(wanted, ZOOM_LIMITS.minZoomScale), ZOOM_LIMITS.maxZoomScale));
+  // Cornerstone counts in pixels of the device, which on a phone are three for each pixel of a page.
+  const ratio = window.devicePixelRatio || 1;
+  const wanted = (viewport.getZoom() / ratio) * factor;
+  viewport.setZoom(ratio * Math.min(Math.max(wanted, ZOOM_LIMITS.minZoomScale), ZOOM_LIMITS.maxZoomScale));
 };
 const apart = ([one, other]) => Math.hypot(one.canvas[0] - other.canvas[0], one.canvas[1] - other.canvas[1]);
 
