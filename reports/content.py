@@ -25,9 +25,10 @@ from studies.models.effective import EffectiveFinding, judged_findings
 if TYPE_CHECKING:
     from reports.models import Report
 
-# 1: one report a study. 2: versions and the comparison with earlier examinations. Both are read, the newest is written.
-FORMAT = 2
-READABLE_FORMATS = (1, 2)
+# 1: one report a study. 2: versions and the comparison with earlier examinations. 3: outlines that doctors drew.
+# All are read, the newest is written.
+FORMAT = 3
+READABLE_FORMATS = (1, 2, 3)
 NOTICE = gettext_lazy("Decision support, not a diagnosis; not a medical device.")
 
 
@@ -73,6 +74,7 @@ class FindingPart:
 
     ``malignancy`` in 0..1 is the software's estimate, None for a region that a doctor has added. ``verdict``,
     ``diagnosis_label``, ``suspicion_label`` and ``judged_by`` are the doctor's, empty where nobody has judged.
+    ``outline_review_id`` and ``outline_sha256`` name the outline that a doctor drew, empty where the software's stands.
     """
 
     number: int
@@ -90,6 +92,8 @@ class FindingPart:
     diagnosis_label: str = ""
     suspicion_label: str = ""
     judged_by: str = ""
+    outline_review_id: str = ""
+    outline_sha256: str = ""
 
     @property
     def size_text(self) -> str:
@@ -142,7 +146,11 @@ class AnalysisPart:
 
 @dataclass(frozen=True, kw_only=True)
 class SlicePart:
-    """One slice of the study, with the newest answer about it or the reason why there is none."""
+    """One slice of the study, with the newest answer about it or the reason why there is none.
+
+    ``is_redrawn`` says that doctors changed what is outlined, so that the software's own picture is not the one to show
+    (``reports.drawing``). In contents that were signed before it existed it is False: they keep the picture of then.
+    """
 
     number: int
     image_id: str
@@ -155,6 +163,17 @@ class SlicePart:
     added: tuple[FindingPart, ...] = ()
     judged_class: str = ""
     class_judged_by: str = ""
+    is_redrawn: bool = False
+
+    @property
+    def is_pictured(self) -> bool:
+        """Whether there is a picture of it with lines, be they the software's or a doctor's."""
+        return self.analysis is not None or self.is_redrawn
+
+    @property
+    def has_doctors_outline(self) -> bool:
+        """Whether a doctor drew one of the regions that count."""
+        return any(finding.outline_review_id for finding in self.findings)
 
     @property
     def findings(self) -> tuple[FindingPart, ...]:
@@ -481,6 +500,8 @@ def _slice_part(
         added=tuple(_finding_part(one) for one in judged if one.finding is None and not one.is_rejected),
         judged_class=judged_class.get_diagnosis_display() if judged_class is not None else "",
         class_judged_by=str(judged_class.by) if judged_class is not None else "",
+        is_redrawn=any(one.is_rejected if one.finding is not None else False for one in judged)
+        or any(one.outline_review_id for one in judged if not one.is_rejected),
     )
 
 
@@ -521,6 +542,8 @@ def _finding_part(finding: EffectiveFinding) -> FindingPart:
         diagnosis_label=str(finding.diagnosis_label),
         suspicion_label=str(finding.malignancy_label),
         judged_by=str(finding.reviewed_by) if finding.reviewed_by else "",
+        outline_review_id=str(finding.outline_review_id or ""),
+        outline_sha256=finding.outline_sha256,
     )
 
 

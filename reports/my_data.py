@@ -23,15 +23,17 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from reports.automatic import render_automatic
-from reports.content import ReportContent
+from reports.content import ReportContent, SlicePart
 from reports.copies import copy_of
+from reports.drawing import outlined_picture
 from reports.errors import PdfError
-from reports.models import AutomaticReport, BulkJob, Report
+from reports.models import AutomaticReport, BulkJob, Report, ShareLink
 from studies.consent import wording
-from studies.models import Analysis, Consent, Handover, Image, Study
+from studies.models import Consent, Handover, Image, Study
 
 SCHEMA: Final = Path(__file__).with_name("my_data.schema.json")
-FORMAT: Final = 1
+# 2: the links by which reports were shown to others.
+FORMAT: Final = 2
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +99,18 @@ def write_my_data(archive: ZipFile, *, user: User, reports: Sequence[Report], ke
         ],
         "uploads": [_upload(study, box=box) for study in _uploads_of(user)],
         "reports": [_report(report, box=box) for report in reports],
+        "shares": [
+            {
+                "report": str(link.report_id),
+                "recipient_email": link.recipient_email,
+                "created_at": _text(link.created_at),
+                "expires_at": _text(link.expires_at),
+                "revoked_at": _text(link.revoked_at),
+                "opened_count": link.opened_count,
+                "last_opened_at": _text(link.last_opened_at),
+            }
+            for link in ShareLink.objects.visible_to(user)
+        ],
         "accesses": [entry for path in settings.ACCESSES_OF_A_PATIENT for entry in import_string(path)(user)],
         "files": box.files,
     }
@@ -170,15 +184,25 @@ def _report(report: Report, *, box: Box) -> dict[str, Any]:
 def _pictures(content: ReportContent, *, folder: str, box: Box, has_slices: bool) -> list[str]:
     """Put in what a frozen content names: the slices, and those with the outlines that it was signed with."""
     images = {str(key): image for key, image in Image.objects.in_bulk([one.image_id for one in content.slices]).items()}
-    named = [one.analysis.id for one in content.slices if one.analysis is not None]
-    analyses = {str(key): analysis for key, analysis in Analysis.objects.in_bulk(named).items()}
     paths: list[str] = []
     for one in content.slices:
         if has_slices and (image := images.get(one.image_id)) is not None:
             paths += box.add_stored(f"{folder}/slice-{one.number:03d}.png", image.file)
-        if one.analysis is not None and (analysis := analyses.get(one.analysis.id)) is not None:
-            paths += box.add_stored(f"{folder}/slice-{one.number:03d}-outlined.png", analysis.overlay)
+        if one.is_pictured:
+            paths += _outlined(one, path=f"{folder}/slice-{one.number:03d}-outlined.png", box=box)
     return paths
+
+
+def _outlined(slice_: SlicePart, *, path: str, box: Box) -> list[str]:
+    try:
+        picture = outlined_picture(slice_)
+    except LookupError:
+        # Erased: the archive comes without it.
+        return []
+    except (OSError, ValueError):
+        logger.exception("A picture is missing from somebody's own data.")
+        return []
+    return [box.add(path, picture)]
 
 
 def _pdf(make: Callable[[], bytes], *, path: str, box: Box) -> str | None:

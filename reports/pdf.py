@@ -16,8 +16,9 @@ from django.utils.translation import gettext as _
 from PIL import Image as PillowImage
 
 from reports.content import AddendumContent, ReportContent, SlicePart
+from reports.drawing import outlined_picture
 from reports.errors import PdfError
-from studies.models import Analysis, Image
+from studies.models import Image
 
 # FiraGO draws Latin with every accent, Greek, Cyrillic, Georgian, Hebrew, Arabic, Thai and Devanagari; ReportLab's own
 # fonts stop at Latin-1. It comes as a package (pymupdf-fonts), so no font file lies in this repository.
@@ -48,7 +49,7 @@ class Pictures:
 def pictured_slices(content: ReportContent) -> tuple[SlicePart, ...]:
     """Return the slices whose pictures are printed, in order: all analysed ones, or those of most concern."""
     by_concern = sorted(
-        content.analysed_slices,
+        (slice_ for slice_ in content.slices if slice_.is_pictured),
         key=lambda slice_: (
             not slice_.findings,
             -(slice_.analysis.malignant_probability if slice_.analysis else 0),
@@ -63,25 +64,23 @@ def read_pictures(content: ReportContent) -> dict[int, Pictures]:
 
     Raises ``PdfError`` if one is missing or is not the picture that the content names.
     """
-    slices = [(slice_, slice_.analysis) for slice_ in pictured_slices(content) if slice_.analysis is not None]
-    images = Image.objects.in_bulk([slice_.image_id for slice_, _analysis in slices])
-    images_by_id = {str(key): image for key, image in images.items()}
-    analyses = Analysis.objects.in_bulk([analysis.id for _slice, analysis in slices])
-    analyses_by_id = {str(key): analysis for key, analysis in analyses.items()}
+    slices = pictured_slices(content)
+    images = {str(key): image for key, image in Image.objects.in_bulk([one.image_id for one in slices]).items()}
     pictures = {}
-    for slice_, analysis in slices:
+    for slice_ in slices:
         try:
-            with images_by_id[slice_.image_id].file.open("rb") as file:
+            with images[slice_.image_id].file.open("rb") as file:
                 plain = file.read()
-            with analyses_by_id[analysis.id].overlay.open("rb") as file:
-                outlined = file.read()
-        except (KeyError, OSError, ValueError) as error:
+            outlined = outlined_picture(slice_)
+        except (LookupError, OSError, ValueError) as error:
             raise PdfError(
                 _("The picture of slice %(number)d cannot be read, so nothing was signed. Please analyse it again.")
                 % {"number": slice_.number}
             ) from error
-        hashes = (hashlib.sha256(plain).hexdigest(), hashlib.sha256(outlined).hexdigest())
-        if hashes != (slice_.sha256, analysis.overlay_sha256):
+        is_as_stored = hashlib.sha256(plain).hexdigest() == slice_.sha256
+        if slice_.analysis is not None and not slice_.is_redrawn:
+            is_as_stored &= hashlib.sha256(outlined).hexdigest() == slice_.analysis.overlay_sha256
+        if not is_as_stored:
             raise PdfError(
                 _("The picture of slice %(number)d has changed since it was stored. Please tell your administrator.")
                 % {"number": slice_.number}
@@ -108,7 +107,7 @@ def render_pdf(content: ReportContent, *, pictures: Mapping[int, Pictures]) -> b
             "impression": _lines(content.impression),
             "amendment_reason": _lines(content.amendment.reason) if content.amendment else [],
             "pictured": [slice_ for slice_ in pictured_slices(content) if slice_.number in pictures],
-            "is_shortened": len(content.analysed_slices) > len(pictures),
+            "is_shortened": sum(slice_.is_pictured for slice_ in content.slices) > len(pictures),
         },
     )
     return print_page(html, sources=sources, dated=content.signature.at, name=content.report_id)

@@ -9,11 +9,12 @@ from django.views.decorators.http import require_GET
 
 from accounts.models import AccessEvent
 from reports.copies import copy_of
+from reports.drawing import outlined_picture
 from reports.errors import PdfError
 from reports.models import Report
 from reports.views.common import private, visible_report
 from studies.access import current_user
-from studies.models import Analysis, Image
+from studies.models import Image
 
 Action = AccessEvent.Action
 
@@ -68,9 +69,14 @@ def stored_slice(report: Report, number: int) -> HttpResponse:
 def stored_overlay(report: Report, number: int) -> HttpResponse:
     """Return one slice with the outlined regions as an answer, or 404. Whether it may be seen is the caller's."""
     slice_ = report.content.slice_of(number)
-    if slice_ is None or slice_.analysis is None:
+    if slice_ is None or not slice_.is_pictured:
         raise Http404
-    return _picture(get_object_or_404(Analysis, id=slice_.analysis.id).overlay)
+    try:
+        png = outlined_picture(slice_)
+    except (LookupError, OSError, ValueError) as error:
+        raise Http404 from error
+    answer: HttpResponse = private(HttpResponse(png, content_type="image/png"))
+    return answer
 
 
 def _picture(stored: Any) -> HttpResponse:

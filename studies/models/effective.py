@@ -25,7 +25,7 @@ class EffectiveFinding:
     ``source`` is "model" or "doctor" (added by one). ``verdict`` is the latest judgement's, empty where there is none.
     ``probability`` in 0..1 is what the model thinks of its own finding, ``malignancy`` 1..5 and ``diagnosis`` what the
     doctor thinks; empty where not said. ``box`` is x, y, width, height; ``outline`` the doctor's drawing, if any, which
-    leaves through the judgement ``outline_review_id``.
+    leaves through the judgement ``outline_review_id`` and has the fingerprint ``outline_sha256``.
     Sizes are the doctor's where the doctor gave some (``is_resized``), else the model's.
     """
 
@@ -47,6 +47,7 @@ class EffectiveFinding:
     short_axis_mm: float | None
     outline: FieldFile | None
     outline_review_id: uuid.UUID | None
+    outline_sha256: str
     is_resized: bool
     note: str
     reviewed_by: User | None
@@ -140,6 +141,7 @@ def _effective(
         probability=finding.malignancy if finding is not None else None,
         outline=sized.outline if sized is not None and sized.outline else None,
         outline_review_id=sized.id if sized is not None and sized.outline else None,
+        outline_sha256=sized.outline_sha256 if sized is not None else "",
         is_resized=sized is not None,
         note=review.note if review is not None else "",
         reviewed_by=review.by if review is not None else None,

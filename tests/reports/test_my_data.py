@@ -11,11 +11,12 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from jsonschema import Draft202012Validator, ValidationError
 from pytest_django.asserts import assertContains, assertNotContains, assertRedirects
 
 from accounts.models import AccessEvent, User
 from reports.automatic import automatic_report_of
-from reports.models import BulkJob, Report
+from reports.models import BulkJob, Report, ShareLink
 from reports.my_data import SCHEMA
 from reports.signing import release_report
 from reports.tasks import run_bulk_job, sweep
@@ -77,6 +78,10 @@ def test_everything_is_in_it_and_every_file_is_named_with_its_hash(
     automatic_report_of(own)
     Handover.request(own, hospital=DoctorFactory().hospital, by=reader)
     page.get(reverse("reports:my_report", args=[released.id]))
+    link, _token = ShareLink.issue(released, by=reader, recipient_email="Aunt@example.org", days=7)
+    link.revoke()
+    other = ReportFactory(is_released=True)
+    ShareLink.issue(other, by=UserFactory(), recipient_email="stranger@example.org", days=7)
     archive = archive_of(page)
     assert archive.testzip() is None
     data = data_of(archive)
@@ -90,6 +95,11 @@ def test_everything_is_in_it_and_every_file_is_named_with_its_hash(
     assert report["content"]["impression"] == released.impression
     assert archive.read(report["pdf"]).startswith(b"%PDF")
     assert len(report["pictures"]) == 2
+    (share,) = data["shares"]
+    assert (share["report"], share["recipient_email"]) == (str(released.id), "aunt@example.org")
+    assert share["revoked_at"] is not None
+    assert (share["opened_count"], share["last_opened_at"]) == (0, None)
+    assert link.token_hash not in json.dumps(data)
     (upload,) = data["uploads"]
     assert [len(upload["pictures"]), len(upload["report"]["pictures"])] == [1, 1]
     assert archive.read(upload["report"]["pdf"]).startswith(b"%PDF")
@@ -100,12 +110,24 @@ def test_everything_is_in_it_and_every_file_is_named_with_its_hash(
     assert {(entry["who"], entry["deed"]) for entry in data["accesses"]} == {("You", "looked at")}
 
 
+def test_pain_14_what_is_handed_out_as_data_passes_an_independent_validator(
+    page: Client, released: Report, reader: User
+) -> None:
+    automatic_report_of(OwnStudyFactory(created_by=reader, is_done=True))
+    archive = archive_of(page)
+    schema = json.loads(archive.read("schema.json"))
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(data_of(archive))
+    with pytest.raises(ValidationError):
+        Draft202012Validator(schema).validate(data_of(archive) | {"reports": [{"id": 7}]})
+
+
 def test_the_schema_can_fail(page: Client, released: Report) -> None:
     data = data_of(archive_of(page))
     schema = json.loads(SCHEMA.read_text())
     assert problems(data | {"more": 1}, schema) == ["data.more is not in the schema"]
     assert problems(data | {"reports": [{}]}, schema)
-    assert problems(data | {"format": 2}, schema) == ["data.format is not 1"]
+    assert problems(data | {"format": 1}, schema) == ["data.format is not 2"]
 
 
 def test_pain_08_what_is_not_released_or_somebody_else_s_is_not_in_it(
