@@ -12,6 +12,7 @@ from reports import content
 from reports.forms import DraftForm
 from reports.keeping import author_token
 from reports.models import Opening, Report, ReportTemplate
+from studies.earlier import count_earlier_judgements
 from studies.models import Analysis, FindingReview, ImageReview, Study
 
 register = template.Library()
@@ -114,6 +115,12 @@ def is_judged_since(report: Report) -> bool:
         rows.filter(image__study=report.study_id, at__gt=stored_at).exists()
         for rows in (FindingReview.objects, ImageReview.objects)
     )
+
+
+@register.simple_tag
+def count_judged_of_earlier_answers(report: Report) -> int:
+    """Return how many judgements a draft leaves out because they were made of an earlier answer of the software."""
+    return 0 if report.is_signed else count_earlier_judgements(report.study.images.all())
 
 
 @register.filter

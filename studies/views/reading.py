@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 from accounts.models import AccessEvent, User
 from studies.access import current_user, doctors_only
 from studies.agreement import compare_with_ai
+from studies.earlier import earlier_judgements
 from studies.models import Analysis, Image, Study, judged_findings
 from studies.review_forms import FirstImpressionForm
 from studies.views.reviews import visible_study
@@ -78,6 +79,7 @@ def _panel_of(request: HttpRequest, *, study: Study, doctor: User) -> dict[str, 
     counts: dict[str, int] = {row["state"]: row["count"] for row in states}
     is_active = any(state in Analysis.ACTIVE for state in counts)
     own = study.first_impressions.filter(doctor=doctor).first()
+    judged = judged_findings([image])[image.id] if image and is_revealed else ()
     facts = f"{sorted(counts.items(), key=str)} {newest.id if newest else ''} {newest.state if newest else ''}"
     return {
         "study": study,
@@ -88,7 +90,8 @@ def _panel_of(request: HttpRequest, *, study: Study, doctor: User) -> dict[str, 
         "is_revealed": is_revealed,
         "comparison": compare_with_ai(own) if own is not None and is_revealed else None,
         "impression_form": None if is_revealed else FirstImpressionForm(),
-        "judged": judged_findings([image]).get(image.id, ()) if image and is_revealed else (),
+        "judged": judged,
+        "earlier": earlier_judgements(image, judged=judged) if image and is_revealed else (),
         "slice_review": image.reviews.order_by("-revision").select_related("by").first()
         if image and is_revealed
         else None,

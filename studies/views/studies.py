@@ -19,6 +19,7 @@ from accounts.models import AccessEvent, User
 from studies import uploads
 from studies.access import current_user, doctors_only
 from studies.agreement import compare_with_ai
+from studies.earlier import earlier_judgements
 from studies.errors import GrantError, IntakeError, InvalidTransitionError, RecordNumberTakenError
 from studies.forms import ShareForm, SlicesForm, StudyForm
 from studies.intake import add_slices, prepare_slices, request_analysis, submit_study
@@ -247,6 +248,7 @@ def _page_of_study(request: HttpRequest, *, study: Study, doctor: User) -> dict[
     newest = analyses[0] if analyses else None
     shown = _shown_answer(request, analyses=analyses) if is_revealed else None
     own_impression = study.first_impressions.filter(doctor=doctor).first()
+    judged = judged_findings([image])[image.id] if image is not None and is_revealed else ()
     facts = "|".join(f"{image.newest_analysis_id} {image.state}" for image in slices)
     return {
         "study": study,
@@ -258,7 +260,8 @@ def _page_of_study(request: HttpRequest, *, study: Study, doctor: User) -> dict[
         "impression_form": None if is_revealed else FirstImpressionForm(),
         "own_impression": own_impression,
         "comparison": compare_with_ai(own_impression) if own_impression is not None and is_revealed else None,
-        "judged": judged_findings([image])[image.id] if image is not None and is_revealed else (),
+        "judged": judged,
+        "earlier": earlier_judgements(image, judged=judged) if image is not None and is_revealed else (),
         "slice_review": image.reviews.order_by("-revision").select_related("by").first()
         if image is not None and is_revealed
         else None,
