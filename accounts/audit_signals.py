@@ -56,3 +56,17 @@ def note_wrong_code(sender: Any, request: HttpRequest, user: User, authenticator
         address=client_address(request),
         note=f"second step: {authenticator.type}",
     )
+
+
+def note_refused_passkey(request: HttpRequest, *, user: User | None) -> None:
+    """A passkey's answer was not right: noted under the account whose password was given before, else under none.
+
+    In place of a password the answer itself names an account, and whoever made it up may name anybody's.
+    """
+    AccessEvent.note_of(
+        action=AccessEvent.Action.LOGIN_FAILED,
+        target=user,
+        actor=None,
+        address=client_address(request),
+        note="second step: webauthn" if user is not None else "passkey",
+    )

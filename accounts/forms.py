@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 from allauth.account import forms as allauth_forms
+from allauth.core import context
 from allauth.mfa.base import forms as second_step_forms
 from allauth.mfa.totp import forms as app_forms
 from allauth.mfa.webauthn import forms as passkey_forms
@@ -20,6 +21,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from accounts.audit_signals import note_refused_passkey
 from accounts.models import Hospital, Role, Scope, User
 
 PASSWORD_HELP = _("At least 10 characters. A few words in a row are easy to remember and hard to guess.")
@@ -124,15 +126,27 @@ class PasskeyAnswerMixin(forms.Form):
             self.add_error("credential", PASSKEY_REFUSED)
 
 
-class PasskeyForm(PasskeyAnswerMixin, passkey_forms.AuthenticateWebAuthnForm):
+class PasskeyProofMixin(PasskeyAnswerMixin):
+    """Has a passkey that was refused put on record; a form without an answer is one that somebody cancelled."""
+
+    user: User | None
+
+    def full_clean(self) -> None:
+        """Judge the answer, once."""
+        super().full_clean()
+        if self.is_bound and self.data.get("credential") and "credential" in self.errors:
+            note_refused_passkey(context.request, user=self.user)
+
+
+class PasskeyForm(PasskeyProofMixin, passkey_forms.AuthenticateWebAuthnForm):
     """A passkey's answer, after the password."""
 
 
-class PasskeyAgainForm(PasskeyAnswerMixin, passkey_forms.ReauthenticateWebAuthnForm):
+class PasskeyAgainForm(PasskeyProofMixin, passkey_forms.ReauthenticateWebAuthnForm):
     """A passkey's answer once more, before something that matters."""
 
 
-class PasskeyLoginForm(PasskeyAnswerMixin, passkey_forms.LoginWebAuthnForm):
+class PasskeyLoginForm(PasskeyProofMixin, passkey_forms.LoginWebAuthnForm):
     """A passkey's answer in place of the password."""
 
 

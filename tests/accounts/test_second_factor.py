@@ -268,3 +268,20 @@ def test_wrong_codes_in_an_open_session_are_on_record_too(client: Client) -> Non
     cache.clear()
     client.post(address, {"code": "nonsense"})
     assert wrong_codes() == [("login_failed", "second step: totp", None, user.pk)]
+
+
+def test_refused_passkeys_are_on_record_and_cancelled_ones_are_not(client: Client) -> None:
+    user = with_app(DoctorFactory())
+    log_in(client, user)
+    before = AccessEvent.objects.count()
+    for cancelled in ({}, {"credential": ""}):
+        client.post(reverse("mfa_authenticate"), cancelled)
+        Client().post(reverse("mfa_login_webauthn"), cancelled)
+    assert AccessEvent.objects.count() == before
+    forged = '{"id": "eA", "rawId": "eA", "type": "public-key", "response": {"userHandle": "eA"}}'
+    client.post(reverse("mfa_authenticate"), {"credential": forged}, REMOTE_ADDR="192.0.2.7")
+    assert wrong_codes() == [("login_failed", "second step: webauthn", None, user.pk)]
+    Client().post(reverse("mfa_login_webauthn"), {"credential": forged}, REMOTE_ADDR="192.0.2.8")
+    event = AccessEvent.objects.get(note="passkey")
+    assert (event.action, event.actor, event.target_id, event.address) == ("login_failed", None, None, "192.0.2.8")
+    assert verify_chain().problems == ()
