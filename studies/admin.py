@@ -6,6 +6,7 @@ deletes it here. Every page of one row is recorded like any other look at clinic
 
 import datetime
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -21,6 +22,7 @@ from accounts.models import AccessEvent, User
 from studies.errors import InvalidTransitionError
 from studies.intake import request_analysis
 from studies.models import Analysis, Finding, Image, Import, ImportFile, Patient, Study
+from studies.sentences import in_the_readers_language
 from studies.templatetags.studies_numbers import percent
 
 
@@ -219,6 +221,16 @@ class ImageAdmin(HospitalAdmin):
         analyse_again(request, images=queryset, model_admin=self)
 
 
+def stored_sentence(name: str, *, label: Any) -> Callable[[Any, Model], str]:
+    """Return a column that shows what a worker stored in English in the language of whoever reads."""
+
+    @admin.display(description=label)
+    def shown(model_admin: Any, row: Model) -> str:
+        return in_the_readers_language(getattr(row, name)) or "–"
+
+    return shown
+
+
 @admin.register(Analysis)
 class AnalysisAdmin(HospitalAdmin):
     """Analyses: where they stand, why they failed, how long they took."""
@@ -241,15 +253,17 @@ class AnalysisAdmin(HospitalAdmin):
         "started_at",
         "lease_expires_at",
         "finished_at",
-        "error",
+        "error_text",
         "model_version",
         "malignancy",
-        "malignant_basis",
+        "basis_text",
         "limits",
         "steps",
         "duration",
     ]
     actions = ["analyse_again"]
+    error_text = stored_sentence("error", label=_("what went wrong"))
+    basis_text = stored_sentence("malignant_basis", label=_("how the estimate came about"))
 
     @admin.display(description=_("patient"), ordering="image__study__patient__family_name")
     def patient(self, analysis: Analysis) -> str:
@@ -279,7 +293,7 @@ class AnalysisAdmin(HospitalAdmin):
     @admin.display(description=_("what went wrong"))
     def short_error(self, analysis: Analysis) -> str:
         """The beginning of the reason."""
-        return analysis.error[:80]
+        return in_the_readers_language(analysis.error)[:80]
 
     @admin.action(description=_("Analyse again"), permissions=["view"])
     def analyse_again(self, request: HttpRequest, queryset: QuerySet[Analysis]) -> None:
@@ -361,8 +375,9 @@ class ImportAdmin(HospitalAdmin):
         "enqueued_at",
         "lease_expires_at",
         "finished_at",
-        "error",
+        "error_text",
     ]
+    error_text = stored_sentence("error", label=_("what went wrong"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the imports with their numbers of files, counted for the rows that are shown."""
@@ -384,7 +399,7 @@ class ImportAdmin(HospitalAdmin):
     @admin.display(description=_("what went wrong"))
     def short_error(self, batch: Import) -> str:
         """The beginning of the reason."""
-        return batch.error[:80]
+        return in_the_readers_language(batch.error)[:80]
 
 
 @admin.register(ImportFile)
@@ -392,14 +407,16 @@ class ImportFileAdmin(HospitalAdmin):
     """Lines of bulk imports: what became of each file and why. File names may name patients, so no list shows them."""
 
     hospital_path = "batch__hospital"
-    list_display = ["batch_created_at", "position", "state", "sentence", "attempt"]
+    list_display = ["batch_created_at", "position", "state", "sentence_text", "attempt"]
     list_display_links = ["batch_created_at", "position"]
     list_filter = ["state", "batch__created_at"]
     list_select_related = ["batch"]
     search_fields = ["=batch__id", "sentence"]
     search_help_text = _("The import's identifier as a whole, or words of the reason.")
     ordering = ["-batch__created_at", "position"]
-    fields = ["id", "batch", "position", "name", "state", "attempt", "sentence", "warning"]
+    fields = ["id", "batch", "position", "name", "state", "attempt", "sentence_text", "warning_text"]
+    sentence_text = stored_sentence("sentence", label=_("why"))
+    warning_text = stored_sentence("warning", label=_("remark"))
 
     @admin.display(description=_("import of"), ordering="batch__created_at")
     def batch_created_at(self, file: ImportFile) -> datetime.datetime:

@@ -8,10 +8,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import gettext
 from pytest_django.asserts import assertContains, assertNotContains
 
 from accounts.models import AccessEvent, User
-from studies.models import Analysis, Finding, Image, Patient, Study
+from studies.models import Analysis, Finding, Image, Import, ImportFile, Patient, Study
 from tests.factories import (
     AdministratorFactory,
     AnalysisFactory,
@@ -232,3 +234,30 @@ def test_search_and_filters_work(client: Client, administrator: User, mine: Anal
         assert [row.pk for row in found] == [row_of(model, mine).pk]
         assert not client.get(path(model, "changelist"), {"q": "nothing-like-it"}).context["cl"].result_list
     assert not client.get(path(Analysis, "changelist"), {"state__exact": "failed"}).context["cl"].result_list
+
+
+def test_what_a_worker_stored_is_shown_in_the_readers_language(client: Client, administrator: User) -> None:
+    english = "The file is empty. Please export the slice again and upload the new file."
+    hospital = administrator.hospital
+    study = StudyFactory(created_by=DoctorFactory(hospital=hospital))
+    failed = AnalysisFactory(image__study=study, is_running=True)
+    failed.fail(english)
+    batch = Import.objects.create(hospital=hospital, created_by=study.created_by, study_date="2026-03-09")
+    line = ImportFile.objects.create(batch=batch, position=0, name="a.png", state="rejected", sentence=english)
+    with translation.override("de"):
+        german = gettext(english)
+    assert german != english
+    client.force_login(administrator)
+    pages = [
+        path(Analysis, "changelist"),
+        path(Analysis, "change", failed.pk),
+        path(ImportFile, "changelist"),
+        path(ImportFile, "change", line.pk),
+    ]
+    for page in pages:
+        assertContains(client.get(page), english)
+    client.post(reverse("accounts:set_language"), {"language": "de"})
+    for page in pages:
+        answer = client.get(page)
+        assertContains(answer, german)
+        assertNotContains(answer, english)
