@@ -17,8 +17,14 @@ from reports.content import (
     collect_slices,
     percent,
 )
-from reports.errors import FirstImpressionMissingError, NothingToReportError, ReportExistsError
-from reports.models import Report, ReportTemplate
+from reports.errors import (
+    FirstImpressionMissingError,
+    InvalidTransitionError,
+    NothingToReportError,
+    ReportExistsError,
+    StaleDraftError,
+)
+from reports.models import BulkLine, Report, ReportTemplate
 from reports.text import DraftText
 from studies.model_card import describe_model
 from studies.models import Study
@@ -69,6 +75,25 @@ def draft_report(study: Study, *, by: User, template: ReportTemplate | None = No
     except IntegrityError as error:
         # Two doctors asked at the same moment: the database let one through.
         raise exists from error
+
+
+def discard_draft(report: Report, *, by: User, revision: int) -> None:
+    """Throw a draft away: of a first report, so that another can be written; of an amendment, so that nothing changes.
+
+    Raises ``PermissionDenied`` unless ``by`` may work on the study, ``InvalidTransitionError`` if it is no draft any
+    more, ``StaleDraftError`` if its text is not the one of ``revision``, which may be a colleague's new one.
+    """
+    if not report.can_be_changed_by(by):
+        raise PermissionDenied(_("Only a doctor who may work on the study can discard a draft of its report."))
+    with transaction.atomic():
+        stored = Report.objects.select_for_update().filter(id=report.id, state=Report.State.DRAFT).first()
+        if stored is None:
+            raise InvalidTransitionError(_("Only a draft can be discarded. What is signed is amended instead."))
+        if stored.revision != revision:
+            raise StaleDraftError(stored.changed_by_sentence(reader=by))
+        # A job that wrote the draft keeps its line, which then leads to the study.
+        BulkLine.objects.filter(report=report).update(report=None)
+        Report.objects.filter(id=report.id).delete()
 
 
 def template_text(template: ReportTemplate, *, study: Study, by: User) -> DraftText:

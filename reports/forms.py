@@ -73,6 +73,17 @@ class DraftForm(forms.ModelForm):
         return plain_text(self.cleaned_data["impression"])
 
 
+class DiscardForm(forms.Form):
+    """The confirmation that exactly this text is thrown away."""
+
+    revision = forms.IntegerField(widget=forms.HiddenInput, min_value=1)
+
+    @classmethod
+    def of(cls, report: Report) -> "DiscardForm":
+        """Return the form for the text that is stored now."""
+        return cls(initial={"revision": report.revision})
+
+
 class SignForm(forms.Form):
     """The signature's explicit confirmation, given to exactly this text and these analyses."""
 

@@ -30,6 +30,7 @@ urlpatterns = [
     path("bulk/<uuid:job_id>/archive.zip", bulk.bulk_archive, name="bulk_archive"),
     path("<uuid:report_id>/", drafts.report_detail, name="report_detail"),
     path("<uuid:report_id>/state.json", drafts.report_state, name="report_state"),
+    path("<uuid:report_id>/discard/", drafts.report_discard, name="report_discard"),
     path("<uuid:report_id>/sign/", signing.report_sign, name="report_sign"),
     path("<uuid:report_id>/release/", signing.report_release, name="report_release"),
     path("<uuid:report_id>/addendum/", signing.report_addendum, name="report_addendum"),

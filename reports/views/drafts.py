@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.models import AccessEvent
 from reports import keeping
-from reports.drafting import draft_report, template_text
+from reports.drafting import discard_draft, draft_report, template_text
 from reports.errors import (
     FirstImpressionMissingError,
     InvalidTransitionError,
@@ -24,7 +24,7 @@ from reports.errors import (
     ReportExistsError,
     StaleDraftError,
 )
-from reports.forms import DraftForm
+from reports.forms import DiscardForm, DraftForm
 from reports.merging import merged
 from reports.models import Opening, Report, ReportTemplate
 from reports.views.common import detail_page, visible_report, way_back
@@ -101,6 +101,48 @@ def report_detail(request: HttpRequest, report_id: Any) -> HttpResponse:
     if kept.revision != report.revision and kept.text != report.text:
         return _conflict_page(request, report, text=kept.text, problem=report.changed_by_sentence(reader=user))
     return detail_page(request, report, form=DraftForm.of(report, text=kept.text), is_restored=kept.text != report.text)
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+@doctors_only
+def report_discard(request: HttpRequest, report_id: Any) -> HttpResponse:
+    """Show the draft once more and throw it away; whoever has its newest text on the screen may do so."""
+    user = current_user(request)
+    report = visible_report(user, report_id)
+    if not report.can_be_changed_by(user):
+        return render(request, "403.html", status=403)
+    if report.is_signed:
+        messages.info(request, _("Only a draft can be discarded. What is signed is amended instead."))
+        return redirect("reports:report_detail", report.id)
+    if not report.study.reveals_ai_to(user):
+        messages.info(request, _("Please note your first impression; then the draft is shown."))
+        return redirect("studies:first_impression", report.study_id)
+    form = DiscardForm(request.POST or None, initial={"revision": report.revision})
+    if request.method == "POST" and form.is_valid():
+        try:
+            discard_draft(report, by=user, revision=form.cleaned_data["revision"])
+        except StaleDraftError as error:
+            report.refresh_from_db()
+            return _discard_page(request, report, form=DiscardForm.of(report), problem=str(error), status=409)
+        except InvalidTransitionError as error:
+            messages.error(request, str(error))
+            return redirect("studies:study_detail", report.study_id)
+        AccessEvent.record(request, action=Action.DELETED, target=report, note="draft discarded")
+        keeping.forget_text(request, report)
+        if report.amends_id is not None:
+            messages.success(request, _("The amendment is discarded. This version stays in force."))
+            return redirect("reports:report_detail", report.amends_id)
+        messages.success(request, _("The draft is discarded. Another one can be written."))
+        return redirect("studies:study_read", report.study_id)
+    return _discard_page(request, report, form=form, status=400 if request.method == "POST" else 200)
+
+
+def _discard_page(
+    request: HttpRequest, report: Report, *, form: DiscardForm, problem: str = "", status: int = 200
+) -> HttpResponse:
+    context = {"report": report, "content": report.content_for(request.user), "form": form, "problem": problem}
+    return render(request, "reports/report_discard.html", context, status=status)
 
 
 @never_cache

@@ -194,6 +194,10 @@ class Editor {
     let answer;
     try {
       response = await this.request(text, { signal: AbortSignal.timeout(20000) });
+      if (response.status === 404) {
+        this.gone();
+        return false;
+      }
       answer = await response.json();
     } catch {
       this.failed(this.words.failed);
@@ -245,6 +249,12 @@ class Editor {
       keep.remove(this.key);
       this.show("saved", `${this.words.saved} ${answer.saved_at}`);
     }
+  }
+
+  // Somebody has discarded the draft: sending the text again would never end.
+  gone() {
+    this.isOver = true;
+    this.show("failed", this.words.gone);
   }
 
   failed(sentence) {
@@ -304,6 +314,10 @@ class Editor {
       const response = await fetch(this.form.dataset.stateUrl, { headers: { Accept: "application/json" } });
       if (response.redirected) {
         this.show("failed", this.words.loggedOut, { canLogIn: true });
+        return;
+      }
+      if (response.status === 404) {
+        this.gone();
         return;
       }
       if (!response.ok) {
