@@ -1,6 +1,7 @@
 // The list of what was measured, beside the picture: for those who do not see the lines, and to take lines away again.
 import { eventTarget } from "@cornerstonejs/core";
 import { annotation, Enums, LengthTool, PlanarFreehandROITool, utilities } from "@cornerstonejs/tools";
+import { say } from "./page.js";
 import { imageIdOf } from "./pictures.js";
 
 const { ChangeTypes, Events } = Enums;
@@ -52,12 +53,30 @@ export class Measurements {
       line.querySelector("[data-number]").textContent = number;
       line.querySelector("[data-value]").textContent = `${value.toFixed(1)} ${unit}`;
       line.querySelectorAll("[data-kind]").forEach((one) => one !== text && one.remove());
+      const insert = line.querySelector("[data-insert]");
+      insert.hidden = !this.findings;
+      insert.addEventListener("click", () => this.#insert(kind, { number, value: `${value.toFixed(1)} ${unit}` }));
       line.querySelector("[data-goto]").addEventListener("click", () => this.#goTo(number));
       line.querySelector("[data-remove]").addEventListener("click", () => this.remove(uid));
       return line;
     });
     this.list.replaceChildren(...lines);
     this.section.hidden = lines.length === 0;
+  }
+
+  /** The field of the report's draft that a measurement can be written into; null while there is no draft. */
+  get findings() {
+    return document.querySelector("#editor textarea[name=findings_text]");
+  }
+
+  #insert(kind, values) {
+    const { findings } = this;
+    const sentence = say(this.section.closest("[data-reading]"), `measured-${kind}`, values);
+    findings.value = `${findings.value.trimEnd()}\n${sentence}`.trimStart();
+    // As if it had been typed: the draft saves itself.
+    findings.dispatchEvent(new Event("input", { bubbles: true }));
+    findings.focus();
+    findings.setSelectionRange(findings.value.length, findings.value.length);
   }
 
   #goTo(number) {
