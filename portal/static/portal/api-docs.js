@@ -3,6 +3,14 @@
 
 (() => {
   const place = document.getElementById("api-docs");
+  // What the viewer of descriptions leaves out for those who hear a page: a name for its list of servers, one main part
+  // on the page only, and headings of operations one step below the title.
+  const mend = () => {
+    place.querySelector("#servers:not([aria-label])")?.setAttribute("aria-label", place.dataset.server);
+    place.querySelectorAll("main:not([role])").forEach((main) => main.setAttribute("role", "presentation"));
+    place.querySelectorAll("h3.opblock-tag:not([aria-level])").forEach((one) => one.setAttribute("aria-level", "2"));
+  };
+  new MutationObserver(mend).observe(place, { childList: true, subtree: true });
   window.SwaggerUIBundle({
     url: place.dataset.schema,
     domNode: place,
