@@ -17,7 +17,7 @@ from ml import events
 from ml.errors import MlError, ModelFileError
 from ml.inference import AnalysisResult, analyse
 from ml.registry import serving_model
-from studies import stopping
+from studies import shadowing, stopping
 from studies.broker import oldest_message_sent_at
 from studies.errors import (
     AbandonedAnalysisError,
@@ -76,6 +76,13 @@ def analyse_image(analysis_id: str) -> None:
             _hand_back(analysis)
     except InvalidTransitionError:
         logger.warning("Analysis %s: attempt %d was given up meanwhile.", analysis_id, analysis.attempt)
+    else:
+        shadowing.after_analysis(analysis)
+
+
+def answer_in_shadow(answer_id: str) -> None:
+    """Let the challenger repeat one analysis, if nobody waits for an answer of the champion."""
+    shadowing.answer(uuid.UUID(answer_id))
 
 
 def advance_import(import_id: str, step: int) -> None:
@@ -120,6 +127,7 @@ def sweep() -> dict[str, int]:
         analysis.enqueue()
         enqueued += 1
     imports = _sweep_imports()
+    shadowing.sweep()
     counts = {
         "failed": result.failed + imports["failed"],
         "requeued": result.requeued + imports["requeued"],

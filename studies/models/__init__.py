@@ -24,6 +24,7 @@ from studies.models.monitoring import (
 from studies.models.patient import Patient, PatientQuerySet, RecordClaimGuard, Teaching
 from studies.models.read_mark import StudyRead, StudyReadQuerySet
 from studies.models.review import Diagnosis, FindingReview, FirstImpression, ImageReview, Suspicion
+from studies.models.shadow import Corrections, Latency, ShadowAnswer, ShadowAnswerQuerySet, ShadowComparison
 from studies.models.study import (
     Analysis,
     AnalysisQuerySet,
@@ -41,6 +42,7 @@ __all__ = [
     "Compared",
     "Consent",
     "ConsentQuerySet",
+    "Corrections",
     "Diagnosis",
     "EffectiveFinding",
     "ErasureRequest",
@@ -59,6 +61,7 @@ __all__ = [
     "ImportQuerySet",
     "ImportSweep",
     "InferenceRecord",
+    "Latency",
     "LimitedGrantMixin",
     "MonitoringBaseline",
     "MonitoringEpisode",
@@ -68,6 +71,9 @@ __all__ = [
     "PatientUserObjectPermission",
     "RecordClaimGuard",
     "RecordInvitation",
+    "ShadowAnswer",
+    "ShadowAnswerQuerySet",
+    "ShadowComparison",
     "Study",
     "StudyQuerySet",
     "StudyRead",

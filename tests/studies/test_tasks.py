@@ -13,6 +13,7 @@ from django_q.exceptions import TimeoutException
 from django_q.models import OrmQ, Schedule
 
 from ml.errors import ModelFileError, UnreadableImageError
+from ml.registry import serving_model
 from studies import tasks
 from studies.models import Analysis, Finding
 from tests.factories import AnalysisFactory, ImageFactory, PatientFactory, StudyFactory, answer
@@ -59,13 +60,13 @@ def test_success_stores_the_answer_with_pictures_of_the_slice(
     ((content, kwargs),) = calls
     with analysis.image.file.open("rb") as stored:
         assert content == stored.read()
-    assert kwargs == {"pixel_spacing_mm": None}
+    assert kwargs == {"pixel_spacing_mm": None, "load": serving_model}
 
 
 def test_the_model_is_told_the_pixel_spacing(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = model_that(monkeypatch)
     run(AnalysisFactory(image=ImageFactory(row_spacing_mm=0.7, column_spacing_mm=0.6)))
-    assert calls[0][1] == {"pixel_spacing_mm": (0.7, 0.6)}
+    assert calls[0][1] == {"pixel_spacing_mm": (0.7, 0.6), "load": serving_model}
 
 
 def test_a_reason_of_the_model_reaches_the_user_as_it_stands(
