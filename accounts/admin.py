@@ -26,7 +26,7 @@ from django.utils.translation import ngettext
 
 from accounts.invitations import send_approval, send_invitation, send_rejection, send_second_factor_removed
 from accounts.models import AccessEvent, EmergencyAccess, Hospital, Role, User
-from accounts.roles import apply_role
+from accounts.roles import apply_role, let_change_the_model, let_change_the_model_no_more
 from accounts.second_factor import remove_second_factor
 
 if TYPE_CHECKING:
@@ -136,7 +136,16 @@ class UserAdmin(admin.ModelAdmin):
     search_fields = ("email", "given_name", "family_name", "licence_number")
     search_help_text = _("Name, e-mail address or licence number.")
     ordering = ("family_name", "given_name")
-    actions = ("approve", "reject", "invite", "remove_second_factor", "deactivate", "reactivate")
+    actions = (
+        "approve",
+        "reject",
+        "invite",
+        "remove_second_factor",
+        "deactivate",
+        "reactivate",
+        "model_manager",
+        "no_model_manager",
+    )
     list_per_page = 50
 
     @admin.display(description=_("name"), ordering="family_name")
@@ -164,6 +173,14 @@ class UserAdmin(admin.ModelAdmin):
         if who.hospital_id is None:
             return people.none()
         return people.filter(hospital_id=who.hospital_id, is_superuser=False)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Offer rights over all hospitals to superusers only."""
+        actions = super().get_actions(request)
+        if not administrator_of(request).is_superuser:
+            for name in ("model_manager", "no_model_manager"):
+                actions.pop(name, None)
+        return actions
 
     def get_list_display(self, request: HttpRequest) -> tuple[Any, ...]:
         """Show the hospital only to whom there is more than one."""
@@ -387,6 +404,42 @@ class UserAdmin(admin.ModelAdmin):
         done = self._each(request, queryset, reactivate_one, note="Reactivated.")
         if done:
             text = ngettext("%d person may log in again.", "%d people may log in again.", done)
+            messages.success(request, text % done)
+
+    @admin.action(description=_("Let them change the model in use, for all hospitals"), permissions=["change"])
+    def model_manager(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Give administrators the right; only superusers are offered this."""
+
+        def allow_one(person: User) -> "StrOrPromise | None":
+            if person.role != Role.ADMINISTRATOR:
+                return _("is no administrator")
+            if not let_change_the_model(person):
+                return _("may do it already")
+            note = "may change the model in use"
+            AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=person, note=note)
+            return None
+
+        done = self._each(request, queryset, allow_one, note="May change the model in use.")
+        text = ngettext("%d person may change the model in use.", "%d people may change the model in use.", done)
+        if done:
+            messages.success(request, text % done)
+
+    @admin.action(description=_("Let them change the model in use no more"), permissions=["change"])
+    def no_model_manager(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Take the right away; only superusers are offered this."""
+
+        def refuse_one(person: User) -> "StrOrPromise | None":
+            if not let_change_the_model_no_more(person):
+                return _("was not given this right")
+            note = "may change the model in use no more"
+            AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=person, note=note)
+            return None
+
+        done = self._each(request, queryset, refuse_one, note="May change the model in use no more.")
+        text = ngettext(
+            "%d person may change the model in use no more.", "%d people may change the model in use no more.", done
+        )
+        if done:
             messages.success(request, text % done)
 
 

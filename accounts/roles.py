@@ -1,4 +1,8 @@
-"""What an administrator of a hospital may do in the Django admin: a group whose content stands here and only here."""
+"""What administrators may do: groups whose content stands here and only here.
+
+Administrators of a hospital look after its people. Which model answers concerns all hospitals: that is a right of its
+own, which a superuser gives to single administrators.
+"""
 
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
@@ -16,6 +20,10 @@ ADMINISTRATOR_PERMISSIONS = (
     "view_accessevent",
     "view_emergencyaccess",
 )
+
+MODEL_MANAGERS = "Model managers"
+# The permission's app and name; ``ml.registry.may_promote`` asks for it.
+CHANGE_THE_MODEL = ("ml", "promote_modelversion")
 
 
 @transaction.atomic
@@ -46,6 +54,33 @@ def apply_role(user: User) -> None:
         user.groups.add(group)
     else:
         user.groups.remove(group)
+    if not is_administrator:
+        user.groups.remove(*Group.objects.filter(name=MODEL_MANAGERS))
+
+
+@transaction.atomic
+def let_change_the_model(user: User) -> bool:
+    """Give an administrator the right to change which model answers; return False for whoever has it already.
+
+    Raises ``ValueError`` for somebody who is no administrator.
+    """
+    if user.role != Role.ADMINISTRATOR:
+        raise ValueError(f"Only administrators change the model in use. Received: role={user.role}")
+    if user.has_perm(".".join(CHANGE_THE_MODEL)):
+        return False
+    app, codename = CHANGE_THE_MODEL
+    group, _created = Group.objects.get_or_create(name=MODEL_MANAGERS)
+    group.permissions.set(Permission.objects.filter(content_type__app_label=app, codename=codename))
+    user.groups.add(group)
+    return True
+
+
+def let_change_the_model_no_more(user: User) -> bool:
+    """Take the right away again; return False for whoever did not have it by being given it."""
+    groups = user.groups.filter(name=MODEL_MANAGERS)
+    has_had = groups.exists()
+    user.groups.remove(*groups)
+    return has_had
 
 
 @transaction.atomic

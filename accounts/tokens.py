@@ -34,6 +34,7 @@ class Scope(models.TextChoices):
     WRITE = "write", _("write: records, judgements, drafts, analyses, jobs, sharing")
     SIGN = "sign", _("sign: sign, release, amend and supplement reports")
     CLASSIFY = "classify", _("classify: ask the model about one slice without storing it")
+    MODELS = "models", _("models: promote, roll back and challenge versions of the model")
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from ml.models import Event
+from portal import models_in_use  # noqa: F401 - importing registers its pages
 
 
 class ProblemFilter(admin.SimpleListFilter):

@@ -112,6 +112,29 @@ def data(world: Any) -> dict[str, Any]:
 
 NEW_PATIENT = {"record_number": "NEW-7", "family_name": "A", "given_name": "B", "birth_date": "1961-04-12"}
 
+ADMINISTRATORS = ("administrator", "foreign administrator", "superuser")
+
+
+def version(world: Any) -> dict[str, Any]:
+    return {"version_id": world.version.pk}
+
+
+def by_right(status: int) -> dict[str, int | str]:
+    """What whoever may change the model in use gets; other administrators may look only."""
+    return only(ADMINISTRATORS, 403) | {"superuser": status}
+
+
+MODELS = [
+    get("models", only(ADMINISTRATORS, 200)),
+    get("model_history", only(ADMINISTRATORS, 200)),
+    get("model_version", only(ADMINISTRATORS, 200), version),
+    post("model_promote", by_right(200), version),
+    post("model_promote", by_right(400), version, body={"force": "yes"}, state="wrong"),
+    post("model_challenge", by_right(200), version, body={"share": 0.2}),
+    post("model_challenge", by_right(400), version, state="empty"),
+    post("model_rollback", by_right(409)),
+    post("model_challenge_end", by_right(409)),
+]
 GENERAL = [
     get("health", only(EVERYBODY, 200, anonymous=200)),
     get("schema", LOGGED_IN),
@@ -234,7 +257,7 @@ REPORTS = [
     get("job_archive", only(("doctor",), 200), job, "a doctor's"),
     get("job_archive", only(("patient",), 200), data, "a patient's"),
 ]
-API_TABLE: list[Line] = [*GENERAL, *PATIENTS_AND_STUDIES, *REPORTS]
+API_TABLE: list[Line] = [*GENERAL, *MODELS, *PATIENTS_AND_STUDIES, *REPORTS]
 # After everything else, because it deletes an archive from the disk.
 API_LAST: list[Line] = [post("my_data", only(PATIENTS, 202))]
 API_PICTURES_OF_THE_ANSWER = (

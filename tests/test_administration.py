@@ -10,10 +10,11 @@ from django.urls import reverse
 from pytest_django.asserts import assertContains
 
 from accounts.models import AccessEvent, Hospital, User
-from ml.models import Event
+from ml.models import Deployment, Event, ModelVersion
 from reports.models import Report
 from studies.models import Analysis, Finding, Image, Import, ImportFile, Patient, Study
 from tests.factories import AdministratorFactory, AnalysisFactory, DoctorFactory, ImageFactory, ReportFactory
+from tests.model_folders import registered
 
 pytestmark = pytest.mark.django_db
 OUR_APPS = ("accounts", "studies", "reports", "ml")
@@ -30,6 +31,8 @@ LISTS: tuple[type[Model], ...] = (
     ImportFile,
     Report,
     Event,
+    ModelVersion,
+    Deployment,
 )
 
 
@@ -39,7 +42,9 @@ def address(model: type[Model]) -> str:
 
 def write_rows(*, count: int) -> None:
     """Write rows of every kind that the lists show, each with people and a hospital of its own."""
-    for _ in range(count):
+    for number in range(count):
+        version = registered(f"v{count}.{number}")
+        Deployment.objects.create(kind="promoted", version=version, replaced=version, by=DoctorFactory())
         report = ReportFactory()
         AnalysisFactory(image=ImageFactory(study=report.study), has_failed=True)
         doctor = DoctorFactory()

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from accounts.models import AccessEvent, Hospital, User
 from accounts.roles import create_roles
-from ml.models import Event, TrainingRun
+from ml.models import Deployment, Event, ModelVersion, TrainingRun
 from portal.dashboard.pages import PAGES
 from reports.automatic import automatic_report_of
 from reports.models import BulkJob, BulkLine, Report, ReportTemplate, ShareLink
@@ -56,6 +56,7 @@ from tests.factories import (
     UserFactory,
     outline_png,
 )
+from tests.model_folders import first_champion, registered
 
 ROLES = (
     "anonymous",
@@ -124,6 +125,7 @@ class World:
     line: ImportFile
     link: ShareLink
     token: str
+    version: ModelVersion
 
     def target_of(self, model: str) -> Any:
         """Return the primary key of a row for the administration's pages of one model."""
@@ -139,6 +141,8 @@ class World:
             "studies_finding": self.finding.pk,
             "studies_import": self.line.batch_id,
             "studies_importfile": self.line.pk,
+            "ml_modelversion": self.version.pk,
+            "ml_deployment": Deployment.objects.get().pk,
             "reports_report": self.released.pk,
             "ml_event": self.logged.pk,
             "reports_reporttemplate": self.template.pk,
@@ -186,6 +190,7 @@ def world(db: None) -> World:
     image = ImageFactory(study=shown)
     done = AnalysisFactory(image=image, is_done=True)
     released = ReportFactory(study=study(), is_released=True)
+    first_champion()
     link, token = ShareLink.issue(released, by=people["patient"], recipient_email="reader@example.org", days=7)
     made = World(
         people=people,
@@ -224,6 +229,7 @@ def world(db: None) -> World:
         ),
         link=link,
         token=token,
+        version=registered("v2"),
     )
     AnalysisFactory(image=ImageFactory(study=unreported), is_done=True)
     automatic_report_of(made.own)
@@ -954,6 +960,18 @@ ADMINISTRATION: dict[str, tuple[int, int, int]] = {
             ("delete", FORBIDDEN),
         )
     },
+    **{
+        f"{model}_{page}": answers
+        for model in ("ml_modelversion", "ml_deployment")
+        for page, answers in (
+            ("changelist", OPEN),
+            ("add", FORBIDDEN),
+            ("change", OPEN),
+            ("history", OPEN),
+            ("delete", FORBIDDEN),
+        )
+    },
+    **{f"ml_modelversion_{act}": OWNER for act in ("promote", "challenge", "rollback", "end_challenge")},
     "reports_reporttemplate_changelist": OPEN,
     "reports_reporttemplate_add": OPEN,
     "reports_reporttemplate_change": LOOK,
@@ -1100,7 +1118,9 @@ def test_the_administration_is_for_administrators(world: World) -> None:
     questions = []
     for name, (administrator, foreign, superuser) in ADMINISTRATION.items():
         model = name.rsplit("_", 1)[0]
-        needs_row = name.rsplit("_", 1)[-1] in ("change", "history", "delete") and name != "password_change"
+        of_a_row = ("change", "history", "delete", "promote", "challenge")
+        is_of_none = name in ("password_change", "ml_modelversion_end_challenge")
+        needs_row = name.rsplit("_", 1)[-1] in of_a_row and not is_of_none
         kwargs: dict[str, Any] = {}
         if needs_row:
             kwargs = {"object_id": world.target_of(model)}

@@ -21,6 +21,7 @@ from accounts.models import ApiToken, Scope, User
 DOCTOR: Final = "doctor"
 PATIENT: Final = "patient"
 DOCTOR_OR_PATIENT: Final = "doctor or patient"
+ADMINISTRATOR: Final = "administrator"
 SAFE: Final = ("GET", "HEAD")
 
 
@@ -67,7 +68,13 @@ class ApiView(APIView):
         super().check_permissions(request)
         user = request.user
         is_doctor, is_patient = getattr(user, "is_approved_doctor", False), getattr(user, "is_patient", False)
-        meant = {"": True, DOCTOR: is_doctor, PATIENT: is_patient, DOCTOR_OR_PATIENT: is_doctor or is_patient}
+        meant = {
+            "": True,
+            DOCTOR: is_doctor,
+            PATIENT: is_patient,
+            DOCTOR_OR_PATIENT: is_doctor or is_patient,
+            ADMINISTRATOR: getattr(user, "is_administrator", False),
+        }
         if not meant[self.role]:
             raise Http404
         method = request.method or "GET"

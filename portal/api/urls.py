@@ -2,13 +2,20 @@
 
 from django.urls import include, path, re_path
 
-from portal.api import views
+from portal.api import models, views
 
 app_name = "api"
 urlpatterns = [
     path("", include("accounts.api.urls")),
     path("", include("studies.api.urls")),
     path("", include("reports.api.urls")),
+    path("models/", models.Versions.as_view(), name="models"),
+    path("models/history/", models.Deployments.as_view(), name="model_history"),
+    path("models/rollback/", models.Rollback.as_view(), name="model_rollback"),
+    path("models/challenge/end/", models.ChallengeEnd.as_view(), name="model_challenge_end"),
+    path("models/<uuid:version_id>/", models.OneVersion.as_view(), name="model_version"),
+    path("models/<uuid:version_id>/promote/", models.Promotion.as_view(), name="model_promote"),
+    path("models/<uuid:version_id>/challenge/", models.Challenge.as_view(), name="model_challenge"),
     path("health/", views.Health.as_view(), name="health"),
     path("openapi.json", views.Description.as_view(), name="schema"),
     path("docs/", views.documentation, name="docs"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("models")
-    run(made, "manage.py", "migrate", "-v0")
-    return made
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with all tables and no rows, to be copied."""
+    folder = tmp_path_factory.mktemp("migrated")
+    run(folder, "manage.py", "migrate", "-v0")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(migrated, tmp_path_factory.mktemp("models") / "var"))
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -87,11 +94,9 @@ def test_the_challenger_answers_in_shadow_and_the_champion_is_shown(played: dict
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def killed(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What was left after each of the processes that were killed."""
-    folder = tmp_path_factory.mktemp("killed")
-    run(folder, "manage.py", "migrate", "-v0")
-    return act(folder, "kills")
+    return act(Path(shutil.copytree(migrated, tmp_path_factory.mktemp("killed") / "var")), "kills")
 
 
 def test_a_kill_leaves_exactly_one_champion_that_is_whole(killed: dict[str, Any]) -> None:
