@@ -21,13 +21,15 @@ NETWORKS: Final = ("classifier", "outline")
 # A folder has this name: nothing that leads elsewhere, nothing that is hidden.
 VERSION_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
 PARTIAL: Final = ".partial"
+# Made from a version and put beside it, perhaps later (ml/reference.py): no part of what was registered.
+MADE_LATER: Final = ("reference.npz",)
 # What an interrupted copy left behind is nobody's any more after a day.
 ABANDONED_AFTER_S: Final = 24 * 60 * 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """What a folder holds: SHA-256 over all its files and their names, and of the card alone."""
+    """What a folder holds: SHA-256 over its files and their names, and of the card alone."""
 
     folder: str
     card: str
@@ -39,6 +41,8 @@ def fingerprint(folder: Path) -> Fingerprint:
     card = ""
     try:
         for path in _files(folder):
+            if path.name in MADE_LATER:
+                continue
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if path.name == CARD_NAME:

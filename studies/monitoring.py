@@ -39,6 +39,7 @@ from ml.drift import (
     one_of_each,
 )
 from ml.errors import MlError
+from ml.models import ModelVersion
 from ml.reference import Reference, read_reference
 from ml.runtime import model_directory
 from studies.models import Diagnosis, ImageReview, InferenceRecord
@@ -323,7 +324,8 @@ def _agreement(hospital: Hospital, *, version: str, span: Span) -> tuple[float, 
 
 
 def _training_reference(version: str) -> Reference | None:
-    reference = read_reference(model_directory())
+    registered = ModelVersion.objects.filter(version=version).first()
+    reference = read_reference(registered.folder if registered is not None else model_directory())
     return reference if reference is not None and reference.model_version == version else None
 
 

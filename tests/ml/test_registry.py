@@ -14,6 +14,7 @@ from accounts.models import AccessEvent, User
 from ml import registry
 from ml.errors import ModelFileError, PromotionRefusedError, RegistryError
 from ml.models import Deployment, Event, ModelVersion
+from ml.reference import REFERENCE_NAME
 from ml.runtime import STARTER_DIRECTORY, keep_models, loaded_folders
 from tests.factories import AdministratorFactory
 from tests.model_folders import first_champion, model_folder, registered
@@ -84,6 +85,12 @@ class TestRegister:
         source = model_folder(tmp_path / "source", version=version, has_networks=False)
         with pytest.raises(RegistryError, match="names the version"):
             registry.register(source)
+
+    def test_a_reference_that_is_made_later_damages_nothing(self, root: User) -> None:
+        first_champion()
+        row = registered("v2")
+        (row.folder / REFERENCE_NAME).write_bytes(b"made from what was registered")
+        registry.promote("v2", by=root)
 
     def test_a_link_in_the_folder_is_not_followed(self, tmp_path: Path) -> None:
         source = model_folder(tmp_path / "source", version="v1")

@@ -130,7 +130,7 @@ class TestRight:
         assert not registry.may_promote(User.objects.get(pk=colleague.pk))
 
     def test_whoever_is_no_administrator_any_more_loses_it(self, manager: User) -> None:
-        manager.role = "doctor"
+        manager.role, manager.is_staff = "doctor", False
         manager.save()
         apply_role(manager)
         assert not registry.may_promote(User.objects.get(pk=manager.pk))

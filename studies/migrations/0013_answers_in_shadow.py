@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('studies', '0010_inference_records'),
+        ('studies', '0012_patients_say_whether_they_teach'),
     ]
 
     operations = [
