@@ -1,13 +1,15 @@
 """Reads the documents: the blocks of code in them, and why one of them is not run."""
 
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.tools import ROOT
 
 FENCE = re.compile(
-    r"^(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^ *(?:<!-- not run: (?P<reason>[^\n]+?) -->\n *)?```(?P<language>\w*)\n(?P<text>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
@@ -38,7 +40,7 @@ def blocks_of(document: Path) -> list[Block]:
             document=str(document.relative_to(ROOT)),
             line=text.count("\n", 0, found.start()) + 1,
             language=found["language"],
-            text=found["text"],
+            text=textwrap.dedent(found["text"]),
             reason=found["reason"] or "",
         )
         for found in FENCE.finditer(text)

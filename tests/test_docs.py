@@ -2,11 +2,18 @@
 
 import re
 import subprocess
+import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from tests import commands_page
+from tests.documents import blocks_of, documents
+from tests.test_running_portal import DOCUMENTS_THAT_ARE_RUN
+
 ROOT = Path(__file__).resolve().parent.parent
+AUDIENCES = ["clinicians", "patients", "administrators", "operators", "ml-engineers", "developers"]
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
 # How many sections each chapter of OWASP ASVS 5.0 has.
 ASVS_SECTIONS = dict(enumerate([5, 4, 7, 4, 4, 8, 6, 4, 2, 7, 7, 3, 4, 3, 4, 5, 3], start=1))
@@ -116,3 +123,69 @@ def test_every_row_of_the_security_table_names_tests_that_exist_or_a_reason() ->
             if not file.is_file() or (test and f"def {test}(" not in file.read_text()):
                 wrong.append(f"{section}: {path}::{test} does not exist")
     assert wrong == []
+
+
+def test_every_command_is_described_as_it_describes_itself() -> None:
+    assert commands_page.PAGE.read_text() == commands_page.page(), "Renew it: python -m tests.commands_page"
+
+
+def test_every_block_of_code_is_run_or_says_why_not() -> None:
+    found = [block for document in documents() for block in blocks_of(document)]
+    assert len(found) > 30
+    for block in found:
+        assert block.language in {"", "sh", "python", "text"}, block
+        if block.language in {"", "text"}:
+            # A drawing, no command.
+            assert re.search(r"[─│▶▲▼┘]", block.text), f"{block}: mark commands as sh"
+        elif not block.reason:
+            assert block.document in DOCUMENTS_THAT_ARE_RUN, f"{block}: no test runs the commands of this document"
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
+def test_the_first_page_leads_everybody_to_what_they_want_to_do(audience: str) -> None:
+    assert f"(for-{audience}.md)" in (ROOT / "docs/index.md").read_text()
+    assert (ROOT / f"docs/for-{audience}.md").read_text().startswith("# For ")
+
+
+def test_what_the_pages_for_people_call_by_name_is_called_so_in_the_portal() -> None:
+    rooms = ["templates", "accounts", "studies", "reports", "portal"]
+    files = [path for room in rooms for path in (ROOT / room).rglob("*") if path.suffix in {".html", ".py"}]
+    portal = "".join(path.read_text() for path in files)
+    named = [
+        (audience, name)
+        for audience in AUDIENCES[:3]
+        for name in re.findall(r"(?<![*\w])\*([^*\n]+)\*(?!\*)", (ROOT / f"docs/for-{audience}.md").read_text())
+    ]
+    assert len(named) > 30
+    assert [(audience, name) for audience, name in named if name not in portal] == []
+
+
+class Fetched(HTMLParser):
+    """Collects what a page fetches by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = dict(attrs)
+        if tag in {"script", "img", "iframe", "source"} and names.get("src"):
+            self.addresses.append(str(names["src"]))
+        if tag == "link" and names.get("rel") != "canonical" and names.get("href"):
+            self.addresses.append(str(names["href"]))
+
+
+def test_the_site_is_built_strictly_and_fetches_nothing_from_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) >= len(list((ROOT / "docs").glob("*.md")))
+    for page in pages:
+        fetched = Fetched()
+        fetched.feed(page.read_text())
+        assert fetched.addresses
+        for address in fetched.addresses:
+            assert not re.match(r"(https?:)?//", address), (page.name, address)
+    for sheet in tmp_path.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?(https?:)?//", sheet.read_text()), sheet.name

@@ -23,6 +23,21 @@ from tests.portal_processes import RunningPortal, running_portal
 from tests.tools import ROOT, skip_or_fail
 
 BLOCKS = blocks_of(ROOT / "docs/api.md")
+# The commands of these are run below, in the project's folder, as whoever follows them does.
+DOCUMENTS_THAT_ARE_RUN = {
+    "README.md",
+    "docs/api.md",
+    "docs/for-developers.md",
+    "docs/for-ml-engineers.md",
+    "docs/for-operators.md",
+    "docs/upgrading.md",
+}
+# make is asked what it would do: the environment in which the tests run is made already.
+RUN_BY_HAND = """
+set -euo pipefail
+PATH="$PWD/.venv/bin:$PATH"
+make() { command make --dry-run "$@" >/dev/null; }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +112,13 @@ def test_the_client_as_a_program_and_what_it_says_when_it_is_refused(portal: Run
     )
     assert refused.returncode == 1
     assert "PortalError: slices: This file is not a picture" in refused.stderr
+
+
+@pytest.mark.parametrize("document", sorted(DOCUMENTS_THAT_ARE_RUN - {"docs/api.md"}))
+def test_the_commands_of_the_documents(document: str, portal: RunningPortal) -> None:
+    blocks = [block for block in blocks_of(ROOT / document) if block.language == "sh" and not block.reason]
+    assert blocks
+    run(["bash", "-c", RUN_BY_HAND + "".join(block.text for block in blocks)], portal=portal, folder=ROOT)
 
 
 @pytest.fixture(scope="module")

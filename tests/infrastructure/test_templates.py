@@ -96,7 +96,7 @@ class TestRights:
 class TestNothingIsOpen:
     def test_only_the_load_balancer_is_reached_from_outside_and_nothing_by_ssh(self) -> None:
         groups = resources("base", kind="AWS::EC2::SecurityGroup")
-        assert len(groups) == 4
+        assert len(groups) == 5
         for name, group in groups.items():
             for rule in group.get("SecurityGroupIngress", []):
                 assert not rule["FromPort"] <= 22 <= rule["ToPort"]
@@ -130,6 +130,10 @@ class TestNothingIsOpen:
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
         (deny,) = resources("base")["PicturesPolicy"]["PolicyDocument"]["Statement"]
         assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+    def test_the_shared_folder_is_encrypted_and_mounted_by_tls(self) -> None:
+        assert resources("base")["Files"]["Encrypted"] is True
+        assert "mount -t efs -o tls" in resources("portal")["StartScript"]["Value"]["Fn::Sub"][0]
 
     def test_the_load_balancer_speaks_modern_tls_and_sends_the_rest_there(self) -> None:
         secure, plain = resources("portal", kind="AWS::ElasticLoadBalancingV2::Listener").values()
