@@ -82,6 +82,7 @@ def navigation_for(request: HttpRequest) -> tuple[NavigationItem, ...]:
         entries = [
             (_("Administration"), "admin:index", ()),
             (_("Figures"), "dashboard:quality", ("dashboard:page", "dashboard:problems")),
+            (_("Monitoring"), "monitoring", ("monitoring_hospital",)),
             (_("Erasure"), "erasure_list", ("erasure_decide",)),
         ]
         if user.is_superuser:

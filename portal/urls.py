@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from portal import erasure_pages, probes, views
+from portal import erasure_pages, monitoring_pages, probes, views
 from portal.access_history import access_history
 from portal.learning import teaching_page, training_pages, worth_judging
 
@@ -29,6 +29,11 @@ urlpatterns = [
     path("worth-judging/", worth_judging.worth_judging, name="worth_judging"),
     path("erasures/", erasure_pages.erasure_list, name="erasure_list"),
     path("erasures/<uuid:wish_id>/", erasure_pages.erasure_decide, name="erasure_decide"),
+    path("monitoring/", monitoring_pages.monitoring, name="monitoring"),
+    path("monitoring/<uuid:hospital_id>/", monitoring_pages.monitoring_hospital, name="monitoring_hospital"),
+    path("monitoring/<uuid:hospital_id>/baseline/", monitoring_pages.monitoring_baseline, name="monitoring_baseline"),
+    path("monitoring/<uuid:hospital_id>/report.json", monitoring_pages.monitoring_json, name="monitoring_json"),
+    path("monitoring/<uuid:hospital_id>/report.csv", monitoring_pages.monitoring_csv, name="monitoring_csv"),
     path("api/v1/", include("portal.api.urls")),
     path("accounts/", include("accounts.urls")),
     path("accounts/", include("allauth.account.urls")),

@@ -332,6 +332,10 @@ def token(world: World) -> dict[str, Any]:
     return {"token": world.token}
 
 
+def hospital_watched(world: World) -> dict[str, Any]:
+    return {"hospital_id": world.people["doctor"].hospital_id}
+
+
 OWNER = nobody_but(("patient",), 200)
 OWNER_ACTS = nobody_but(("patient",), 302)
 OF_THE_HOSPITAL = ("doctor", "reader", "colleague")
@@ -367,6 +371,19 @@ TABLE = [
     Question(name="training_progress", target=training_run, answers=nobody_but(("superuser",), 200)),
     Question(name="training_stop", target=training_run, answers=POST_ONLY),
     Question(name="training_stop", method="post", target=training_run, answers=nobody_but(("superuser",), 302)),
+    Question(name="monitoring", answers=nobody_but(("administrator", "foreign administrator"), 302, superuser=200)),
+    *[
+        Question(name=name, target=hospital_watched, answers=nobody_but(("administrator", "superuser"), 200))
+        for name in ("monitoring_hospital", "monitoring_json", "monitoring_csv")
+    ],
+    Question(name="monitoring_baseline", target=hospital_watched, answers=POST_ONLY),
+    Question(
+        name="monitoring_baseline",
+        method="post",
+        target=hospital_watched,
+        data={"reason": "A new scanner"},
+        answers=nobody_but(("administrator", "superuser"), 302),
+    ),
     Question(name="erasure_list", answers=nobody_but(("administrator", "foreign administrator", "superuser"), 200)),
     Question(name="erasure_decide", target=wish, answers=nobody_but(("administrator", "superuser"), 200)),
     Question(

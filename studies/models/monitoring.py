@@ -187,7 +187,7 @@ class MonitoringEpisode(models.Model):
     @property
     def badge(self) -> str:
         """Which of the design system's badges shows the level."""
-        return "failed" if self.level == self.Level.ALARM else "running"
+        return "failed" if self.level == self.Level.ALARM else "draft"
 
     def rise(self, *, level: str, signals: Iterable[str], at: datetime.datetime) -> bool:
         """Note what is believed today; return whether the level has risen to an alarm with it."""

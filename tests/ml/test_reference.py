@@ -107,6 +107,12 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
         call_command("make_reference", data=tmp_path / "nowhere")
 
 
+def test_a_registered_version_is_never_changed(settings, tmp_path: Path) -> None:
+    settings.MODELS_DIR = tmp_path / "models"
+    with pytest.raises(CommandError, match="before registering it"):
+        call_command("make_reference", data=tmp_path, model=tmp_path / "models" / "2026.1")
+
+
 def test_the_starter_model_has_its_reference() -> None:
     reference = read_reference(STARTER_DIRECTORY)
     assert reference is not None, "run manage.py make_reference --data DIR after exchanging the starter model"

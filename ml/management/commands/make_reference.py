@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from ml.errors import MlError
@@ -26,6 +27,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         directory = options["model"] or model_directory()
+        if directory.resolve().is_relative_to(Path(settings.MODELS_DIR).resolve()):
+            raise CommandError(
+                f"The folder {directory} is that of a registered version, which is never changed. Make the reference "
+                "in the folder that the model was exported to, before registering it; for a version that is "
+                "registered already, export and register it anew."
+            )
         try:
             reference = make_reference(directory, data=options["data"], model=load_model(directory))
             path = write_reference(reference, directory=directory)
