@@ -79,7 +79,9 @@ def _names(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> frozenset[str
     for model in apps.get_models():
         for field in model._meta.local_concrete_fields:
             if isinstance(field, models.FileField) and not model._meta.proxy:
-                sql = f'SELECT "{field.column}" FROM "{model._meta.db_table}" WHERE "{field.column}" <> \'\''  # noqa: S608 # nosec B608 - our own tables
+                column, table = map(connection.ops.quote_name, (field.column, model._meta.db_table))
+                # Names of our own tables, nothing that anybody typed.
+                sql = f"SELECT {column} FROM {table} WHERE {column} <> ''"  # nosec B608 # noqa: S608
                 found.update(row[0] for row in execute(sql))
     return frozenset(found)
 

@@ -16,6 +16,6 @@ MEDIA_ROOT = VAR_DIR / "test-media"
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 Q_CLUSTER = Q_CLUSTER | {"sync": False}
 # Counters of a test are its own; tests/accounts/test_limits.py counts in the database as an installation does.
-CACHES = dict.fromkeys(CACHES, {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"})
+CACHES = {name: {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"} for name in CACHES}
 # The tests of the second step switch it on; all others are about something else.
 SECOND_FACTOR_ROLES = []

@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from tests.e2e import conftest
 from tests.e2e.conftest import Demo, start_demo, stop_demo
 from tests.tools import ROOT
 
@@ -99,8 +100,9 @@ def count(demo: Demo, sql: str) -> int:
 
 
 def test_pages_answer_while_500_slices_are_imported_and_analysed(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(conftest, "UP_WITHIN_S", 1200)
     demo = start_demo(tmp_path)
     try:
         doctor = Browser(demo.address).log_in()
