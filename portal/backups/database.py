@@ -79,7 +79,7 @@ def _names(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> frozenset[str
     for model in apps.get_models():
         for field in model._meta.local_concrete_fields:
             if isinstance(field, models.FileField) and not model._meta.proxy:
-                column, table = map(connection.ops.quote_name, (field.column, model._meta.db_table))
+                column, table = map(connection.ops.quote_name, (str(field.column), model._meta.db_table))
                 # Names of our own tables, nothing that anybody typed.
                 sql = f"SELECT {column} FROM {table} WHERE {column} <> ''"  # nosec B608 # noqa: S608
                 found.update(row[0] for row in execute(sql))

@@ -66,14 +66,6 @@ def make_backup(target: Path, *, passphrase: str) -> Backup:
     return Backup(folder=folder, is_encrypted=seal.ring is not None, **made)
 
 
-def model_folders() -> dict[str, Path]:
-    """Return the folders with models that this installation was given, by what a backup calls them."""
-    named = {"registry": Path(settings.MODELS_DIR)}
-    if own := os.environ.get("IRA_MODEL_DIR"):
-        named["own"] = Path(own)
-    return named
-
-
 def _write(folder: Path, *, seal: Seal) -> dict:
     folder.mkdir(mode=0o700)
     copied: dict[str, Part] = {}
@@ -117,11 +109,10 @@ def _copy_files(folder: Path, names: frozenset[str], *, copied: dict[str, Part],
 
 
 def _copy_models(folder: Path, *, seal: Seal) -> Iterator[Part]:
-    for called, source in model_folders().items():
-        for path in sorted(source.rglob("*")) if source.is_dir() else ():
-            if path.is_file() and not path.is_symlink():
-                inner = path.relative_to(source).as_posix()
-                yield write_part(folder, f"models/{called}/{inner}", _chunks_of(path), seal=seal)
+    source = Path(settings.MODELS_DIR)
+    for path in sorted(source.rglob("*")) if source.is_dir() else ():
+        if path.is_file() and not path.is_symlink():
+            yield write_part(folder, f"models/{path.relative_to(source).as_posix()}", _chunks_of(path), seal=seal)
 
 
 def _chunks_of(path: Path) -> Iterator[bytes]:

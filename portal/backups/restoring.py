@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from django.conf import settings
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
 from portal.backups import database
-from portal.backups.making import FORMAT, UNFINISHED, model_folders
+from portal.backups.making import FORMAT, UNFINISHED
 from portal.backups.sealing import BackupError, Part, Seal, is_sound, read_part
 from portal.storage import private_files
 
@@ -62,8 +63,11 @@ def read_backup(folder: Path, *, passphrase: str) -> Content:
     lines = text.splitlines()
     if hashlib.sha256(text).hexdigest() != expected or len(lines) != count:
         raise BackupError("The manifest of the backup is damaged. Please choose another backup.")
-    head, *parts = (json.loads(line) for line in lines)
-    return Content(folder=folder, seal=seal, head=head, parts=tuple(Part(**part) for part in parts))
+    head, *found = (json.loads(line) for line in lines)
+    parts = tuple(Part(**part) for part in found)
+    if any(".." in Path(part.path).parts or Path(part.path).is_absolute() for part in parts):
+        raise BackupError("The manifest of the backup names files outside of it. Please choose another backup.")
+    return Content(folder=folder, seal=seal, head=head, parts=parts)
 
 
 def problems_of(content: Content) -> list[str]:
@@ -100,9 +104,8 @@ def refuse_target(content: Content, *, is_replacing: bool) -> None:
         raise BackupError("The database holds people or records. To throw them away, say --replace.")
     if next(iter(private_files().names()), None) is not None:
         raise BackupError("The store holds files. To throw them away, say --replace.")
-    for source in model_folders().values():
-        if source.is_dir() and any(path.is_file() for path in source.rglob("*")):
-            raise BackupError(f"The model folder {source} holds files. To throw them away, say --replace.")
+    if any(path.is_file() for path in Path(settings.MODELS_DIR).rglob("*")):
+        raise BackupError("IRA_MODELS_DIR holds files. To throw them away, say --replace.")
 
 
 def restore(content: Content) -> None:
@@ -120,19 +123,15 @@ def restore(content: Content) -> None:
     for name in list(store.names()):
         if name not in names:
             store.delete(name)
-    for folder in model_folders().values():
-        for path in folder.rglob("*"):
-            if path.is_file() and path not in kept:
-                path.unlink()
+    for path in Path(settings.MODELS_DIR).rglob("*"):
+        if path.is_file() and path not in kept:
+            path.unlink()
 
 
 def _restore_models(content: Content) -> set[Path]:
-    folders, kept = model_folders(), set()
+    kept = set()
     for part in content.of(_MODELS):
-        called, _, inner = part.path.removeprefix(_MODELS).partition("/")
-        if called not in folders:
-            raise BackupError("The backup holds a model folder of its own. Please set IRA_MODEL_DIR to its place.")
-        path = folders[called] / inner
+        path = Path(settings.MODELS_DIR) / part.path.removeprefix(_MODELS)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}{UNFINISHED}")
         with unfinished.open("wb") as stream:

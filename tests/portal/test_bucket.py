@@ -22,6 +22,9 @@ from django.test import Client
 from django.urls import reverse
 from moto.server import ThreadedMotoServer
 
+from portal.backups import database
+from portal.backups.making import make_backup
+from portal.backups.restoring import problems_of, read_backup, restore
 from portal.bucket import BLOCK, PrivateBucket, StoreUnavailableError
 from portal.storage import MAGIC, PIECE, StoredFileError
 from reports.models import BulkJob, Report
@@ -30,6 +33,7 @@ from studies import tasks
 from studies.intake import Upload, submit_study
 from studies.models import Analysis, Import
 from tests.factories import BIRTH_DATE, DoctorFactory, PatientFactory, ReportFactory, UserFactory, slice_png
+from tests.portal.test_backup import portal_of
 from tests.studies.bulk import run, zipped
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
@@ -174,6 +178,24 @@ def test_a_service_that_is_away_is_a_sentence_and_no_missing_file(client_of_serv
     for ask in (away.open, away.exists, away.delete, away.changed_at):
         with pytest.raises(StoreUnavailableError, match="does not answer"):
             ask("a.png")
+
+
+def test_a_backup_of_a_bucket_goes_back_into_a_bucket(
+    bucket: Any, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MODELS_DIR = tmp_path / "models"
+    names = [default_storage.save(f"images/{number}.png", ContentFile(bytes(5000))) for number in range(3)]
+    portal_of([frozenset(names)], monkeypatch)
+    made = make_backup(tmp_path / "backups", passphrase="")
+    before = {name: kept(bucket, name) for name in names}
+    for name in names:
+        default_storage.delete(name)
+    default_storage.save("images/later.png", ContentFile(b"later"))
+    content = read_backup(made.folder, passphrase="")
+    assert problems_of(content) == []
+    monkeypatch.setattr(database, "put_back", list)
+    restore(content)
+    assert {name: kept(bucket, name) for name in default_storage.names()} == before
 
 
 @pytest.mark.django_db(transaction=True)
