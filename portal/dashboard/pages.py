@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from django.utils.translation import gettext_lazy as _
 
-from portal.dashboard import life, quality, speed, work
+from portal.dashboard import challenger, life, quality, speed, work
 from portal.dashboard.panels import Panel
 from portal.dashboard.scope import Scope
 
@@ -62,7 +62,12 @@ PAGES: Final = {
         Page(
             name="model",
             title=_("Model"),
-            panels={"versions": life.versions, "deployments": life.deployments, "training": life.training},
+            panels={
+                "versions": life.versions,
+                "deployments": life.deployments,
+                "challenger": challenger.challenger,
+                "training": life.training,
+            },
         ),
     )
 }
