@@ -65,6 +65,10 @@ def main() -> None:
         shutil.rmtree(path)
     BYTECODE.mkdir()  # Python would make it below the current folder
     run("-c", LOADED)
+    # collectstatic writes as the portal stores pictures, readable to the writer only; the image is read by user 10001.
+    for folder in (APP, BYTECODE):
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
     shutil.rmtree("/tmp/build", ignore_errors=True)  # noqa: S108 - as above
 
 

@@ -27,6 +27,8 @@ POSTGRES = "docker.io/library/postgres:17-bookworm"
 MIRROR = os.environ.get("IRA_TEST_DEBIAN_MIRROR", "http://deb.debian.org/debian")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 TOOLS = ("buildah", "podman", "runc", "debootstrap")
+# podman's defaults are more than a machine in a cage may give.
+LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 # What Debian's own slim images leave out.
 LEFT_OUT = ("var/lib/apt/lists", "var/cache/apt", "usr/share/doc", "usr/share/man", "usr/share/info", "var/log")
 # The stand-in for the entry point of PostgreSQL's image; what compose.yaml relies on is here as it is there.
@@ -201,7 +203,7 @@ class Service:
 
     def flags(self) -> list[str]:
         """Return the flags. Network and limits are the test machine's."""
-        flags = ["--network", "host", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--pull", "never"]
+        flags = ["--network", "host", *LIMITS, "--pull", "never"]
         if self.definition.get("read_only"):
             flags.append("--read-only")
             flags.append("--read-only-tmpfs=false")  # podman's own /tmp would hide that one is missing in the file

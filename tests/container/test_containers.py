@@ -19,7 +19,7 @@ import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from container.make_env import environment as make_env
-from tests.container.engine import POSTGRES, ROOT, TOOLS, Engine, Service, compose, filled_in
+from tests.container.engine import LIMITS, POSTGRES, ROOT, TOOLS, Engine, Service, compose, filled_in
 from tests.dicom_files import GREY, dicom
 from tests.tools import skip_or_fail
 
@@ -144,7 +144,9 @@ def test_an_image_that_serves_is_small_and_holds_no_tools(engine: Engine, images
     look = (
         "ls /venv/lib/python3.11/site-packages; for tool in cc gcc ld make git pip; do command -v $tool || true; done"
     )
-    said = engine.podman("run", "--rm", "--network", "none", images["web"], "sh", "-c", look).stdout.splitlines()
+    said = engine.podman(
+        "run", "--rm", "--network", "none", *LIMITS, images["web"], "sh", "-c", look
+    ).stdout.splitlines()
     # The base image may bring a pip of its own; ours is gone.
     unwanted = {
         "tensorflow",
