@@ -167,7 +167,7 @@ class TestTrainer:
         work_off()
         run.refresh_from_db()
         assert run.state == State.FAILED
-        assert "no longer a number" in run.error
+        assert run.error == "The loss is no longer a number."
 
     def test_a_stopped_one_ends_with_all_it_started_and_leaves_no_pictures(self, work, tmp_path):
         work(

@@ -74,7 +74,9 @@ class Command(BaseCommand):
             self.stdout.write(f"Training {row.id} was stopped.")
         elif process.returncode:
             # A command's error is its last line, a sentence.
-            row.fail(reader.last or f"The training ended with status {process.returncode}.")
+            row.fail(
+                reader.last.removeprefix("CommandError: ") or f"The training ended with status {process.returncode}."
+            )
             self.stderr.write(f"Training {row.id} failed: {row.error}")
         else:
             self._register(row, model=folder / "model")
