@@ -67,6 +67,14 @@ class Tabs:
             context.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _database_beside_the_browser() -> Iterator[None]:
+    """Playwright keeps an event loop in this thread, in which Django would refuse to ask the database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        yield
+
+
 @pytest.fixture
 def tabs(browser: Browser, live_server: Any, world: World) -> Iterator[Tabs]:
     opened = Tabs(browser, address=live_server.url, people=world.people)
