@@ -259,5 +259,6 @@ def test_what_a_worker_stored_is_shown_in_the_readers_language(client: Client, a
     client.post(reverse("accounts:set_language"), {"language": "de"})
     for page in pages:
         answer = client.get(page)
-        assertContains(answer, german)
+        # Lists show the beginning.
+        assertContains(answer, german[:70])
         assertNotContains(answer, english)
