@@ -6,11 +6,13 @@ from django.urls import include, path
 from portal import erasure_pages, monitoring_pages, probes, views
 from portal.access_history import access_history
 from portal.learning import teaching_page, training_pages, worth_judging
+from portal.metrics import metrics
 
 handler429 = "accounts.views.too_many_requests"
 
 urlpatterns = [
     path("", views.home, name="home"),
+    path("metrics", metrics, name="metrics"),
     # Answered by portal.probes.ProbesMiddleware before they get here; named here for whoever makes addresses.
     path("healthz", probes.healthz, name="healthz"),
     path("readyz", probes.readyz, name="readyz"),

@@ -351,6 +351,8 @@ TABLE = [
     # the door
     Question(name="home", answers=logged_in(302, waiting=200) | dict.fromkeys(DOCTORS, 200)),
     Question(name="healthz", answers=everybody(200)),
+    # For a program with the installation's token, which no session replaces (tests/portal/test_metrics.py).
+    Question(name="metrics", answers=everybody(404)),
     # No worker runs here, so the installation is not ready, and its web process is.
     Question(name="readyz", answers=everybody(503)),
     Question(name="readyz_web", answers=everybody(200)),

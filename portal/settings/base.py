@@ -424,6 +424,8 @@ DEMO_LOGINS: dict[str, str] = {}
 # which go to a file where one is named, and between the other log lines where none is.
 EVENT_DAYS = env.int("IRA_EVENT_DAYS", default=365)
 EVENT_LOG = env.str("IRA_EVENT_LOG", default="")
+# Whoever sends this as a bearer token may read /metrics; without one the address does not exist.
+METRICS_TOKEN = env.str("IRA_METRICS_TOKEN", default="")
 # Of a kind of problem that goes on administrators are mailed again after so many hours (0: no mails about problems).
 PROBLEM_MAIL_HOURS = env.int("IRA_PROBLEM_MAIL_HOURS", default=6)
 
