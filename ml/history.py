@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from ml.runtime import CARD_NAME
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
@@ -58,3 +61,21 @@ def read_history(path: Path) -> list[dict[str, float]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def put_into_card(model: Path, *, folder: Path) -> None:
+    """Write the epochs in `folder` into the model's card as `training.history`, by stage, where the portal draws them.
+
+    The card is replaced by one rename. A stage that was not trained in `folder` is left as the card has it.
+    """
+    path = model / CARD_NAME
+    card = json.loads(path.read_text(encoding="utf-8"))
+    found = {stage: read_history(folder / history_name(stage)) for stage in ("outline", "classifier")}
+    history = {stage: rows for stage, rows in found.items() if rows}
+    if not history:
+        return
+    training = card.setdefault("training", {})
+    training["history"] = training.get("history", {}) | history
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)

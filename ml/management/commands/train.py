@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError
 from ml import events
 from ml.data import fingerprint
 from ml.errors import MissingDependencyError, MlError
+from ml.history import put_into_card
 
 LABELS = "labels"
 STAGES = ("outline", "classifier", "all")
@@ -140,6 +141,7 @@ class Command(BaseCommand):
                         report=self._report,
                         limit=limit,
                     )
+                    put_into_card(directory, folder=out)
                     recorder.model(directory)
                 return
             classifier = run.run_classifier(
@@ -160,6 +162,7 @@ class Command(BaseCommand):
                 report=self._report,
                 limit=limit,
             )
+            put_into_card(directory, folder=out)
             recorder.model(directory)
             self._report(f"Serve it with IRA_MODEL_DIR={directory}, or copy the folder to ml/starter.")
 
