@@ -166,7 +166,7 @@ def interval_chart(
     whiskers = tuple(
         Whisker(
             y=round(TOP + ROW_HEIGHT * number + 22, 1),
-            label=label,
+            label=_fitting(label, beside=text),
             value=_across(value),
             low=_across(low),
             high=_across(high),
@@ -177,6 +177,12 @@ def interval_chart(
     end = TOP + ROW_HEIGHT * len(rows)
     ticks = tuple(Tick(at=round(_across(at) or 0, 1), label=f"{at:g}") for at in (0, 0.25, 0.5, 0.75, 1))
     return Chart(kind="intervals", summary=summary, height=round(end + 28), ticks=ticks, whiskers=whiskers)
+
+
+def _fitting(label: str, *, beside: str) -> str:
+    """Return a label that leaves room for the text at the end of its line; the table has it whole."""
+    room = int((WIDTH - 32 - 7.6 * len(beside)) / 6.4)
+    return label if len(label) <= room else f"{label[: room - 1].rstrip(' ,')}…"
 
 
 def _across(value: float | None) -> float | None:

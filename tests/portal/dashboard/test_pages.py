@@ -231,6 +231,14 @@ def test_bars_stand_on_each_other_and_reach_their_sum() -> None:
     assert bar_chart([("a", [0, 0])], labels=["x", "y"], summary="s") is None
 
 
+def test_a_long_label_leaves_room_for_its_value() -> None:
+    chart = interval_chart([("x" * 90, 0.5, 0.4, 0.6, "50.0 %"), ("short", 0.5, None, None, "50.0 %")], summary="s")
+    assert chart is not None
+    assert chart.whiskers[0].label.endswith("…")
+    assert 6.4 * len(chart.whiskers[0].label) + 7.6 * len("50.0 %") < 340
+    assert chart.whiskers[1].label == "short"
+
+
 def test_an_interval_that_is_unknown_is_not_drawn() -> None:
     chart = interval_chart([("a", 0.5, 0.4, 0.6, "50 %"), ("b", None, None, None, "too few")], summary="s")
     assert chart is not None
