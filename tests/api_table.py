@@ -82,6 +82,14 @@ def failed(world: Any) -> dict[str, Any]:
     return {"analysis_id": world.failed.pk}
 
 
+def batch(world: Any) -> dict[str, Any]:
+    return {"import_id": world.batch.pk}
+
+
+def group(world: Any) -> dict[str, Any]:
+    return {"group_id": world.group.pk}
+
+
 def lesion(world: Any) -> dict[str, Any]:
     return {"lesion_id": world.finding.pk}
 
@@ -200,6 +208,16 @@ PATIENTS_AND_STUDIES = [
     get("finding_outline", READ, lambda world: {"finding_id": world.finding.pk}),
     get("review_outline", READ, lambda world: {"review_id": world.added.pk}),
     send("classify", only(DOCTORS, 400)),
+    get("imports", only(DOCTORS, 200)),
+    post("imports", only(DOCTORS, 400), state="empty"),
+    post("imports", only(DOCTORS, 201), body={"study_date": "2026-03-09"}, state="filled in"),
+    get("import", only(("doctor",), 200), batch),
+    get("import_files", only(("doctor",), 200), batch),
+    send("import_files", only(("doctor",), 400), batch),
+    post("import_start", only(("doctor",), 202), batch, state="with files"),
+    post("import_discard", only(("doctor",), 200), batch, state="with files"),
+    post("import_examination", only(("doctor",), 400), group, state="empty"),
+    post("import_examination", only(("doctor",), 200), group, body={"leave_out": True}, state="left out"),
 ]
 OF_REPORTS = only((*READERS, "patient"), 200)
 REPORTS = [
@@ -257,7 +275,30 @@ REPORTS = [
     get("job_archive", only(("doctor",), 200), job, "a doctor's"),
     get("job_archive", only(("patient",), 200), data, "a patient's"),
 ]
-API_TABLE: list[Line] = [*GENERAL, *MODELS, *PATIENTS_AND_STUDIES, *REPORTS]
+PATIENTS_RIGHTS = [
+    get("own_record", only(PATIENTS, 200)),
+    get("own_history", only(PATIENTS, 200)),
+    get("erasures", only(PATIENTS, 200)),
+    post("erasures", only(PATIENTS, 400), state="empty"),
+    post(
+        "erasures",
+        only(("patient",), 409),
+        body=lambda world: {"patient": str(world.study.patient_id)},
+        state="asked already",
+    ),
+    post("erasure_withdraw", only(("patient",), 200), lambda world: {"wish_id": world.wish.pk}),
+    post("report_share_links", only(("patient",), 400), released, state="empty"),
+    post(
+        "report_share_links",
+        only(("patient",), 201),
+        released,
+        body={"email": "reader@example.org", "days": 7},
+        state="filled in",
+    ),
+    get("share_links", only(PATIENTS, 200)),
+    post("share_link_revoke", only(("patient",), 200), lambda world: {"link_id": world.link.pk}),
+]
+API_TABLE: list[Line] = [*GENERAL, *MODELS, *PATIENTS_AND_STUDIES, *REPORTS, *PATIENTS_RIGHTS]
 # After everything else, because it deletes an archive from the disk.
 API_LAST: list[Line] = [post("my_data", only(PATIENTS, 202))]
 API_PICTURES_OF_THE_ANSWER = (

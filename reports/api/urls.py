@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from reports.api import jobs, reports
+from reports.api import jobs, reports, sharing
 
 urlpatterns = [
     path("studies/<uuid:study_id>/report/", reports.StudyReport.as_view(), name="study_report"),
@@ -16,6 +16,9 @@ urlpatterns = [
     path("reports/<uuid:report_id>/report.pdf", reports.ReportPdf.as_view(), name="report_pdf"),
     path("reports/<uuid:report_id>/slices/<int:number>.png", reports.ReportSlice.as_view(), name="report_slice"),
     path("reports/<uuid:report_id>/overlays/<int:number>.png", reports.ReportOverlay.as_view(), name="report_overlay"),
+    path("reports/<uuid:report_id>/share-links/", sharing.ReportShareLinks.as_view(), name="report_share_links"),
+    path("share-links/", sharing.ShareLinks.as_view(), name="share_links"),
+    path("share-links/<uuid:link_id>/revoke/", sharing.ShareLinkRevoke.as_view(), name="share_link_revoke"),
     path("jobs/", jobs.Jobs.as_view(), name="jobs"),
     path("jobs/<uuid:job_id>/", jobs.OneJob.as_view(), name="job"),
     path("jobs/<uuid:job_id>/archive.zip", jobs.JobArchive.as_view(), name="job_archive"),

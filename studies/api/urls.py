@@ -2,7 +2,8 @@
 
 from django.urls import path
 
-from studies.api import analyses, model, patients, reviews, studies
+from studies.api import analyses, imports, model, patients, reviews, studies
+from studies.uploads import takes_many_files
 
 urlpatterns = [
     path("patients/", patients.Patients.as_view(), name="patients"),
@@ -36,6 +37,12 @@ urlpatterns = [
     path("findings/<uuid:lesion_id>/reviews/", reviews.FindingReviews.as_view(), name="finding_reviews"),
     path("findings/<uuid:finding_id>/outline.png", reviews.FindingOutline.as_view(), name="finding_outline"),
     path("reviews/<uuid:review_id>/outline.png", reviews.ReviewOutline.as_view(), name="review_outline"),
+    path("imports/", imports.Imports.as_view(), name="imports"),
+    path("imports/<uuid:import_id>/", imports.OneImport.as_view(), name="import"),
+    path("imports/<uuid:import_id>/files/", takes_many_files(imports.ImportFiles.as_view()), name="import_files"),
+    path("imports/<uuid:import_id>/start/", imports.ImportStart.as_view(), name="import_start"),
+    path("imports/<uuid:import_id>/discard/", imports.ImportDiscard.as_view(), name="import_discard"),
+    path("imports/examinations/<uuid:group_id>/", imports.ImportExamination.as_view(), name="import_examination"),
     path("model/", model.Model.as_view(), name="model"),
     path("classify/", model.Classify.as_view(), name="classify"),
 ]
