@@ -37,7 +37,7 @@ from allauth.account.models import EmailAddress
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from accounts.models import ApiToken, Hospital, Role, Scope, User
 hospital = Hospital.objects.create(name="General", department="Radiology", reads_first=True)
-doctor = User.objects.create_user(email="doctor@example.org", password="k7-quiet-Harbour-41", role=Role.DOCTOR,
+doctor = User.objects.create_user(email="ada@general.example", password="k7-quiet-Harbour-41", role=Role.DOCTOR,
     given_name="Ada", family_name="Example", licence_number="L-1", hospital=hospital, approved_at=timezone.now())
 EmailAddress.objects.create(user=doctor, email=doctor.email, verified=True, primary=True)
 TOTP.activate(doctor, generate_totp_secret())
@@ -239,4 +239,5 @@ def test_a_container_that_is_stopped_ends_by_itself_within_its_grace(
 ) -> None:
     status, took_s = installation.engine.stop(container, within_s=40)
     assert status == 0, installation.engine.logs(container)[-2000:]
-    assert took_s < 30
+    # gunicorn keeps connections that a client holds open until its grace of 30 s is over.
+    assert took_s < 40
