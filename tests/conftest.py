@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 from django.test import TransactionTestCase
+from django.utils import translation
 from pytest_django.fixtures import Settings
 
 from accounts import audit_triggers
@@ -16,6 +17,13 @@ def _private_store(tmp_path: Path, settings: Settings) -> None:
     """Give each test a store of its own."""
     settings.MEDIA_ROOT = tmp_path / "media"
     settings.MODELS_DIR = tmp_path / "models"
+
+
+@pytest.fixture(autouse=True)
+def _own_language() -> Iterator[None]:
+    """Forget the language of the last page, so that a German test does not make the next one read German."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(autouse=True, scope="session")
