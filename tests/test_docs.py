@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests import commands_page
 from tests.documents import blocks_of, documents
@@ -133,8 +134,11 @@ def test_every_block_of_code_is_run_or_says_why_not() -> None:
     found = [block for document in documents() for block in blocks_of(document)]
     assert len(found) > 30
     for block in found:
-        assert block.language in {"", "sh", "python", "text"}, block
-        if block.language in {"", "text"}:
+        assert block.language in {"", "sh", "python", "text", "yaml", "json"}, block
+        if block.language in {"yaml", "json"}:
+            # Data of another program; JSON is YAML too.
+            assert yaml.safe_load(block.text), block
+        elif block.language in {"", "text"}:
             # A drawing, no command.
             assert re.search(r"[─│▶▲▼┘]", block.text), f"{block}: mark commands as sh"
         elif not block.reason:
