@@ -117,7 +117,8 @@ def build_outline(*, is_normalised: bool = True, width: float = 1.0, side: int |
 
     Input sides must be multiples of `STRIDE_PX`. Outputs, all logits: `outline` (n, h, w, 1), `coarse` (n, h/4, w/4, 1;
     deep supervision, dropped at export) and `malignancy` (n, h/8, w/8, 1). The malignancy layer is linear, so its mean
-    over a finding equals the linear layer applied to the mean of the features over that finding.
+    over a finding equals the linear layer applied to the mean of the features over that finding. The outputs are
+    float32 under a mixed precision policy too.
     """
     inputs = keras.Input((side, side, 3))
     *skips, tensor = _trunk(inputs, is_normalised=is_normalised, width=width)
@@ -129,12 +130,12 @@ def build_outline(*, is_normalised: bool = True, width: float = 1.0, side: int |
             name = f"decode{level}_conv{position}"
             tensor = _convolution(tensor, filters=scaled(filters, width=width), name=name, is_normalised=is_normalised)
         if level == 4:
-            malignancy = layers.Conv2D(1, 1, name="malignancy")(tensor)
+            malignancy = layers.Conv2D(1, 1, dtype="float32", name="malignancy")(tensor)
         if level == 3:
-            coarse = layers.Conv2D(1, 1, name="coarse")(tensor)
+            coarse = layers.Conv2D(1, 1, dtype="float32", name="coarse")(tensor)
     # A tumour covers about one pixel in a hundred: starting there spares the first hundred steps.
     rare = keras.initializers.Constant(-3.0)
-    outline = layers.Conv2D(1, 1, bias_initializer=rare, name="outline")(tensor)
+    outline = layers.Conv2D(1, 1, bias_initializer=rare, dtype="float32", name="outline")(tensor)
     return keras.Model(inputs, {"outline": outline, "coarse": coarse, "malignancy": malignancy}, name="outline")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ml.data import (
     CLASSES,
+    ChestImage,
     DataFolders,
     ManifestEntry,
     NoduleSlice,
@@ -25,6 +26,8 @@ from ml.training.parameters import Parameters
 from ml.training.patches import load_nodules, load_slices, whole_example
 
 NORMAL = CLASSES.index("normal")
+# One normal patient group in so many chooses thresholds instead of teaching.
+THRESHOLD_SHARE = 3
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def load_outline_data(
     negatives = []
     if folders.chest_ctscan is not None:
         chest = without_conflicts([one for one in read_chest_ctscan(folders.chest_ctscan) if one.split == "train"])
-        negatives = [whole_example(read_grey(one.image)) for one in chest if one.label == NORMAL][:limit]
+        taught, _ = split_normals(chest)
+        negatives = [whole_example(read_grey(one.image)) for one in taught][:limit]
     return OutlineData(
         train_nodules=load_nodules(splits.nodules["train"]),
         train_slices=load_slices(splits.slices["train"]),
@@ -71,6 +75,18 @@ def load_outline_data(
         ),
         valid_slices=evenly_spread(load_slices(splits.slices["valid"]), count=12),
     )
+
+
+def split_normals(train: Sequence[ChestImage]) -> tuple[list[ChestImage], list[ChestImage]]:
+    """Return the normal slices of a training split, each once: those to teach, and those to choose thresholds by.
+
+    One patient group of three goes to the thresholds; a slice without a group is a group of its own.
+    """
+    slices = {one.same_slice_id or one.sha1: one for one in train if one.label == NORMAL}
+    names = sorted({one.patient_group_id or one.sha1 for one in slices.values()})
+    kept = set(names[THRESHOLD_SHARE - 1 :: THRESHOLD_SHARE])
+    taught = [one for one in slices.values() if (one.patient_group_id or one.sha1) not in kept]
+    return taught, [one for one in slices.values() if (one.patient_group_id or one.sha1) in kept]
 
 
 def _flat(groups: dict) -> list:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,17 @@ from sklearn.metrics import roc_auc_score
 
 from ml.architectures import MALIGNANCY_STRIDE_PX, build_outline, load_imagenet_trunk
 from ml.preprocessing import pad_to_stride, to_input
-from ml.runtime import pooled_logit
+from ml.runtime import STARTER_DIRECTORY, pooled_logit
 from ml.training.loop import Batch, Checkpoint, Run, Schedule, fit, recalibrate_normalisation
 from ml.training.parameters import OutlineParameters, OutlinePhase
 from ml.training.patches import Example, PatchMaker
+from ml.training.warm_start import load_exported
 
 # Batches whose statistics the normalisations take before each validation.
 SETTLING_BATCHES = 8
+# Steps from here on are never trained on: their batches show an exported network its normalisations anew.
+UNUSED_STEPS = 10_000_000
+NORMALISING_BATCHES = 16
 OUTLINE_WEIGHTS = "outline.weights.h5"
 # One pixel in so many of a patch counts as hard; so near to a tumour none does, for outlines are a matter of opinion.
 HARD_SHARE = 64
@@ -102,10 +106,11 @@ def train_outline(
     """
     keras.utils.set_random_seed(seed)
     model = build_outline(width=parameters.width)
-    if parameters.weights == "imagenet":
-        load_imagenet_trunk(model)
-    elif parameters.weights != "none":
-        model.load_weights(parameters.weights, skip_mismatch=True)
+    maker = _patch_maker(parameters.phases[0], data=data, seed=seed)
+    inputs = (maker.batch_of(UNUSED_STEPS + place)["pixels"] for place in range(NORMALISING_BATCHES))
+    initialise(model, weights=parameters.weights, inputs=inputs)
+    if parameters.precision != "float32":
+        model = with_precision(model, width=parameters.width, precision=parameters.precision)
     runs = []
     for number, phase in enumerate(parameters.phases):
         runs.append(
@@ -122,7 +127,49 @@ def train_outline(
             )
         )
         model.load_weights(out / f"{phase.name}-{OUTLINE_WEIGHTS}")
-    return model, tuple(runs)
+    return with_precision(model, width=parameters.width, precision="float32"), tuple(runs)
+
+
+def initialise(model: keras.Model, *, weights: str, inputs: Iterable[np.ndarray]) -> None:
+    """Give an untrained outline network the weights that `OutlineParameters.weights` names.
+
+    Going on from an exported model takes `inputs`, batches of training pictures, to find its normalisations.
+    """
+    if weights == "imagenet":
+        load_imagenet_trunk(model)
+    elif weights == "starter" or Path(weights).is_dir():
+        load_exported(model, folder=STARTER_DIRECTORY if weights == "starter" else Path(weights), inputs=inputs)
+    elif weights != "none":
+        model.load_weights(weights, skip_mismatch=True)
+
+
+def with_precision(model: keras.Model, *, width: float, precision: str) -> keras.Model:
+    """Return the same outline network computing in another of Keras' dtype policies; weights stay float32."""
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        other = build_outline(width=width)
+    finally:
+        keras.config.set_dtype_policy(former)
+    other.set_weights(model.get_weights())
+    return other
+
+
+def _patch_maker(phase: OutlinePhase, *, data: OutlineData, seed: int) -> PatchMaker:
+    return PatchMaker(
+        nodules=data.train_nodules,
+        slices=data.train_slices,
+        negatives=data.negatives,
+        shares={
+            "nodules": phase.nodules,
+            "slices": phase.slices,
+            "negatives": phase.negatives,
+            "phantoms": phase.phantoms,
+        },
+        side=phase.side,
+        batch=phase.batch,
+        seed=seed,
+    )
 
 
 def _train_phase(
@@ -139,20 +186,7 @@ def _train_phase(
 ) -> Run:
     optimizer = keras.optimizers.AdamW(learning_rate=phase.learning_rate, weight_decay=1e-4, global_clipnorm=5.0)
     optimizer.build(model.trainable_variables)
-    maker = PatchMaker(
-        nodules=data.train_nodules,
-        slices=data.train_slices,
-        negatives=data.negatives,
-        shares={
-            "nodules": phase.nodules,
-            "slices": phase.slices,
-            "negatives": phase.negatives,
-            "phantoms": phase.phantoms,
-        },
-        side=phase.side,
-        batch=phase.batch,
-        seed=seed,
-    )
+    maker = _patch_maker(phase, data=data, seed=seed)
 
     @tf.function
     def step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -12,6 +12,7 @@ from ml.errors import TrainingDataError
 
 # Known here by name, so that parameters can be read without the training packages.
 BACKBONES = ("vgg16", "resnet50", "densenet121")
+PRECISIONS = ("float32", "mixed_bfloat16")
 DEFAULT_PATH = Path(__file__).resolve().parents[2] / "params.yaml"
 
 
@@ -44,7 +45,11 @@ class OutlinePhase:
 
 @dataclass(frozen=True)
 class OutlineParameters:
-    """`weights`: `none`, `imagenet` or a path of Keras weights for the trunk."""
+    """`weights`: `none`, `imagenet`, a file of Keras weights, or an exported model's folder (`starter`: that shipped).
+
+    `precision`: Keras' dtype policy in training, `float32` or `mixed_bfloat16`. `trunk_phase`: the phase whose trunk
+    the slice class gets; empty for the last.
+    """
 
     weights: str
     valid_slices: int
@@ -54,6 +59,14 @@ class OutlineParameters:
     coarse_weight: float
     phases: tuple[OutlinePhase, ...]
     width: float = 1.0
+    precision: str = "float32"
+    trunk_phase: str = ""
+
+    @property
+    def phases_of_trunk(self) -> tuple[OutlinePhase, ...]:
+        """The phases that the slice class's trunk went through."""
+        names = [phase.name for phase in self.phases]
+        return self.phases[: names.index(self.trunk_phase) + 1] if self.trunk_phase else self.phases
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,7 @@ def load_parameters(path: Path = DEFAULT_PATH) -> Parameters:
         classifier["levels"] = tuple(classifier.get("levels", (5,)))
         classifier_phases = tuple(ClassifierPhase(**phase) for phase in classifier.pop("phases"))
         classifier["members"] = tuple(classifier.get("members", ()))
+        _check_outline(outline, phases=outline_phases)
         _check_backbones(classifier.get("backbone", "vgg16"), members=classifier["members"])
         return Parameters(
             seed=raw["seed"],
@@ -125,6 +139,13 @@ def load_parameters(path: Path = DEFAULT_PATH) -> Parameters:
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise TrainingDataError(f"The parameters in {path} cannot be used: {error}. Correct the file.") from error
+
+
+def _check_outline(outline: dict[str, Any], *, phases: tuple[OutlinePhase, ...]) -> None:
+    if outline.get("precision", "float32") not in PRECISIONS:
+        raise ValueError(f"outline.precision is {outline['precision']!r}, none of {', '.join(PRECISIONS)}")
+    if outline.get("trunk_phase", "") not in ("", *(phase.name for phase in phases)):
+        raise ValueError(f"outline.trunk_phase is {outline['trunk_phase']!r}, the name of no phase")
 
 
 def _check_backbones(backbone: str, *, members: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,7 @@ from ml.training.datasets import (
     evenly_spread,
     load_outline_data,
     outline_manifest,
+    split_normals,
     split_outline_sets,
 )
 from ml.training.outline import OUTLINE_WEIGHTS, train_outline
@@ -58,6 +60,7 @@ from ml.training.parameters import Parameters
 
 Report = Callable[[str], None]
 OnEpoch = Callable[[int, Mapping[str, float]], None]
+TRUNK_WEIGHTS = "trunk.weights.h5"
 MANIFEST_NAME = "manifest.csv"
 CROSS_VALIDATION_NAME = "cross_validation.json"
 # Pictures on which exported and float networks are compared.
@@ -116,14 +119,28 @@ def run_outline(
         on_epoch=on_epoch,
     )
     model.save_weights(out / OUTLINE_WEIGHTS)
+    if parameters.outline.phases:
+        phase = parameters.outline.phases_of_trunk[-1].name
+        shutil.copyfile(out / f"{phase}-{OUTLINE_WEIGHTS}", out / TRUNK_WEIGHTS)
     return model
+
+
+def load_trunk(out: Path, *, parameters: Parameters) -> keras.Model:
+    """Return the outline network as it was after `outline.trunk_phase`: the slice class's trunk.
+
+    Raises TrainingDataError where there is none.
+    """
+    return _load_outline(out / TRUNK_WEIGHTS, parameters=parameters)
 
 
 def load_outline(out: Path, *, parameters: Parameters) -> keras.Model:
     """Return the outline network trained earlier into `out`. Raises TrainingDataError where there is none."""
-    path = out / OUTLINE_WEIGHTS
+    return _load_outline(out / OUTLINE_WEIGHTS, parameters=parameters)
+
+
+def _load_outline(path: Path, *, parameters: Parameters) -> keras.Model:
     if not path.is_file():
-        raise TrainingDataError(f"There is no outline network in {out} yet. Run --stage outline first.")
+        raise TrainingDataError(f"There is no outline network in {path.parent} yet. Run --stage outline first.")
     model = build_outline(width=parameters.outline.width)
     model.load_weights(path)
     return model
@@ -447,14 +464,13 @@ def unseen_normals(images: Sequence[ChestImage], *, seen: frozenset[str]) -> lis
 def normals_for_thresholds(sets: Sets, *, parameters: Parameters, valid: Sequence[ChestImage]) -> list[ChestImage]:
     """Return normal slices, each once, by which false findings are judged when thresholds are chosen.
 
-    Those of `valid`, and those of the training split where the outline was not taught on them: the class was, but not
-    what is chosen here. Three slices alone would say nothing.
+    Those of `valid`, and those of the training split that the outline was not taught on: the class was, but not what is
+    chosen here. Three slices alone would say nothing.
     """
+    taught, kept = split_normals(without_conflicts(sets.chest_split("train")))
     if any(phase.negatives for phase in parameters.outline.phases):
-        return list(valid)
-    train = without_conflicts(sets.chest_split("train"))
-    slices = {one.same_slice_id or one.sha1: one for one in train if one.label == NORMAL}
-    return [*valid, *slices.values()]
+        return [*valid, *kept]
+    return [*valid, *taught, *kept]
 
 
 def training_description(
@@ -568,7 +584,7 @@ def cross_validate(
 def _what_the_trunk_has_seen(parameters: Parameters) -> str:
     if parameters.classifier.trunk != "outline":
         return "The trunk was not trained on this set."
-    if any(phase.negatives for phase in parameters.outline.phases):
+    if any(phase.negatives for phase in parameters.outline.phases_of_trunk):
         return "The trunk has seen the set's normal training pictures, as slices without tumour, and no other."
     return "The trunk has seen no picture of this set."
 

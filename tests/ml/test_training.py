@@ -502,8 +502,23 @@ class TestFigures:
         parameters = replace(parameters, outline=replace(parameters.outline, phases=phases))
         sets = run.read_sets(data_folder, parameters=parameters)
         found = run.normals_for_thresholds(sets, parameters=parameters, valid=())
-        assert {one.split for one in found} == (set() if negatives else {"train"})
-        assert all(one.label == run.NORMAL for one in found)
+        taught, kept = run.split_normals(run.without_conflicts(sets.chest_split("train")))
+        assert {one.sha1 for one in found} == {one.sha1 for one in (kept if negatives else [*taught, *kept])}
+        assert all((one.split, one.label) == ("train", run.NORMAL) for one in found)
+
+    def test_a_patient_group_of_normals_teaches_or_chooses_thresholds_but_not_both(self, data_folder):
+        sets = run.read_sets(data_folder, parameters=load_parameters())
+        normals = [one for one in run.without_conflicts(sets.chest_split("train")) if one.label == run.NORMAL]
+        pictures = [
+            replace(
+                normals[place % len(normals)], sha1=f"{place}", same_slice_id=None, patient_group_id=f"g{place % 7}"
+            )
+            for place in range(21)
+        ]
+        taught, kept = run.split_normals(pictures)
+        assert len(taught) + len(kept) == 21
+        assert {one.patient_group_id for one in kept} == {"g2", "g5"}
+        assert not {one.patient_group_id for one in taught} & {one.patient_group_id for one in kept}
 
     def test_malignancy_of_one_kind_only_is_left_uncalibrated(self):
         rated = [measuring.Rated(logit=1.0, log_area=2.0, is_malignant=True, patient="a")]

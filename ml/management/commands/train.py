@@ -114,7 +114,7 @@ class Command(BaseCommand):
         with Recorder(out, is_resumed=resume, followers=followers) as recorder:
             recorder.data(fingerprint=fingerprint(run.manifest_of(sets)), labels_version=labels_version)
             if options["cross_validate"]:
-                trunk = run.load_outline(out, parameters=parameters)
+                trunk = run.load_trunk(out, parameters=parameters)
                 measured = run.cross_validate(sets, parameters=parameters, trunk=trunk, out=out, report=self._report)
                 recorder.figures({name: figure.value for name, figure in measured.items()})
                 return
@@ -147,7 +147,7 @@ class Command(BaseCommand):
             classifier = run.run_classifier(
                 sets,
                 parameters=parameters,
-                trunk=outline if parameters.classifier.trunk == "outline" else None,
+                trunk=run.load_trunk(out, parameters=parameters) if parameters.classifier.trunk == "outline" else None,
                 out=out,
                 report=self._report,
                 is_resumed=resume,
