@@ -6,7 +6,7 @@ docs/operations.md. Erasure and retention take rows away, so a counter may fall;
 
 import hmac
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
@@ -84,7 +84,7 @@ def _answers() -> Iterator[Metric]:
         .annotate(n=Count("id"), duration=Sum("duration_ms"), wait=Sum("queue_wait_ms"), **upto)
     )
     answers = CounterMetricFamily("ira_answers", "Slices answered, by version of the model.", labels=["model_version"])
-    found = list(rows)
+    found: list[dict[str, Any]] = [dict(row) for row in rows]
     for row in sorted(found, key=lambda row: row["model_version"]):
         answers.add_metric([row["model_version"]], row["n"])
     yield answers

@@ -64,8 +64,8 @@ class ReportShareLinks(ApiView):
         check(form)
         page_request = self.page_request
         if not ratelimit.consume(page_request, action="share_link"):
-            wait_s = wait_for(page_request, action="share_link", keys=[])
-            raise ProblemError(429, str(too_many_tries(wait_s)), headers={"Retry-After": str(max(1, int(wait_s)))})
+            wait = wait_for(page_request, action="share_link", keys=[])
+            raise ProblemError(429, str(too_many_tries(wait)), headers={"Retry-After": str(max(1, wait.seconds))})
         try:
             made = share_report(page_request, report, by=self.user, **form.cleaned_data)
         except MailError as error:
