@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -127,10 +127,16 @@ class Network:
             return {name: np.array(value) for name, value in self._runner(**{self._input_name: inputs}).items()}
 
 
+class Runnable(Protocol):
+    """A network as serving runs it: float32 (1, h, w, 3) in, named arrays out."""
+
+    def __call__(self, inputs: np.ndarray, /) -> dict[str, np.ndarray]: ...
+
+
 class Model:
     """A loaded model; get one from `load_model`."""
 
-    def __init__(self, *, card: Mapping[str, Any], classifier: Network, outline: Network) -> None:
+    def __init__(self, *, card: Mapping[str, Any], classifier: Runnable, outline: Runnable) -> None:
         self.card = MappingProxyType(dict(card))
         self.version: str = card["version"]
         self.classes: tuple[str, ...] = tuple(card["classes"])

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from ml.architectures import VGG16_BLOCKS, build_classifier, copy_trunk, load_im
 from ml.augment import Placement, cut, random_greys, random_marks
 from ml.backbones import BACKBONES, build_backbone_classifier, frozen_prefixes, load_backbone
 from ml.data import CLASSES, ChestImage, read_grey
+from ml.export import exported_averages
 from ml.preprocessing import classifier_slice, resize, to_input
 from ml.training.loop import Batch, Checkpoint, Run, Schedule, fit, recalibrate_normalisation
 from ml.training.parameters import ClassifierParameters, ClassifierPhase
@@ -34,18 +36,22 @@ SETTLING_BATCHES = 8
 
 @dataclass(frozen=True)
 class ClassifierData:
-    """Pictures uint8 (n, 256, 256), as `classifier_slice` makes them, and labels (n,); `groups` weigh the sampling."""
+    """Pictures uint8 (n, s, s), as `classifier_slice` makes them, and labels (n,); `groups` weigh the sampling."""
 
     pixels: np.ndarray
     labels: np.ndarray
     groups: tuple[str, ...]
 
 
-def load_classifier_data(images: Sequence[ChestImage]) -> ClassifierData:
-    """Read pictures of the chest-ctscan layout."""
-    stack = [classifier_slice(read_grey(one.image), side=STORED_SIDE_PX)[0] for one in images]
+def load_classifier_data(images: Sequence[ChestImage], *, side: int = STORED_SIDE_PX) -> ClassifierData:
+    """Read pictures of the chest-ctscan layout at `side` pixels.
+
+    The default leaves augmentation room. What is not augmented is read at the side of serving: resampled twice, a
+    picture has another texture, and two of 72 change their class.
+    """
+    stack = [classifier_slice(read_grey(one.image), side=side)[0] for one in images]
     return ClassifierData(
-        pixels=np.stack(stack) if stack else np.zeros((0, STORED_SIDE_PX, STORED_SIDE_PX), dtype=np.uint8),
+        pixels=np.stack(stack) if stack else np.zeros((0, side, side), dtype=np.uint8),
         labels=np.array([one.label for one in images], dtype=np.int64),
         groups=tuple(one.patient_group_id or one.sha1 for one in images),
     )
@@ -104,14 +110,7 @@ def initial_classifier(parameters: ClassifierParameters, *, trunk: keras.Model |
         )
         load_backbone(model, weights="none" if parameters.trunk == "outline" else parameters.trunk)
         return model
-    model = build_classifier(
-        class_count=len(CLASSES),
-        dropout=parameters.dropout,
-        width=parameters.width,
-        grid=parameters.grid,
-        cell_px=parameters.cell_px,
-        levels=parameters.levels,
-    )
+    model = build_classifier(class_count=len(CLASSES), dropout=parameters.dropout, **shape_of(parameters))
     if trunk is not None:
         copy_trunk(source=trunk, target=model)
     elif parameters.trunk == "imagenet":
@@ -272,11 +271,20 @@ class FrozenHead:
 
 
 def frozen_features(
-    model: keras.Model, *, data: ClassifierData, side: int, versions: int, seed: int, cache: Path
+    model: keras.Model,
+    *,
+    data: ClassifierData,
+    side: int,
+    versions: int,
+    seed: int,
+    cache: Path,
+    parameters: ClassifierParameters,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return embeddings ((1 + versions) * n, 512) of the pictures and of moved versions, and their labels.
+    """Return the averages ((1 + versions) * n, channels) of the pictures and of moved versions, and their labels.
 
-    Computed once: `cache` keeps them under a key of weights, pictures and numbers, so a later run takes seconds.
+    VGG16's come from the exported trunk, as serving computes them: the head is then fitted on what it will read, int8
+    rounding included. Computed once: `cache` keeps them under a key of weights, pictures and numbers, so a later run
+    takes seconds.
     """
     digest = hashlib.sha256(data.pixels.tobytes())
     for value in model.get_weights():
@@ -291,12 +299,27 @@ def frozen_features(
         rng = np.random.default_rng(seed)
         stacks = [resized(data.pixels, side=side)]
         stacks += [np.stack([moved(one, side=side, rng=rng) for one in data.pixels]) for _ in range(versions)]
-        features = np.concatenate([averages_of(model, stack) for stack in stacks])
+        if parameters.backbone in BACKBONES:
+            features = np.concatenate([averages_of(model, stack) for stack in stacks])
+        else:
+            trunk = exported_averages(model, **shape_of(parameters))
+            rows = [trunk(to_input(one)[np.newaxis])["averages"].ravel() for stack in stacks for one in stack]
+            features = np.stack(rows)
         cache.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"partial-{path.name}")
         np.save(partial, features)
         partial.replace(path)
     return features, np.tile(data.labels, 1 + versions)
+
+
+def shape_of(parameters: ClassifierParameters) -> dict[str, Any]:
+    """Return the arguments that give `build_classifier` the shape of a VGG16 classifier."""
+    return {
+        "width": parameters.width,
+        "grid": parameters.grid,
+        "cell_px": parameters.cell_px,
+        "levels": parameters.levels,
+    }
 
 
 def level_balance(parameters: ClassifierParameters) -> np.ndarray:

@@ -80,7 +80,14 @@ def renew_outline(
             figures={**before, **measured, **kept},
             export={
                 **card["export"],
-                **run.parity(sets, contents={"outline": contents["outline"]}, floats={"outline": plain}, side=0),
+                **run.export_description(
+                    sets,
+                    parameters=parameters,
+                    contents={"outline": contents["outline"]},
+                    floats={"outline": plain},
+                    settings=settings,
+                    figures=measured,
+                ),
             },
             classifier_side_px=settings.classifier_side_px,
         ),

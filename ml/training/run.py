@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,6 @@ from ml.data import (
     find_folders,
     fingerprint,
     read_chest_ctscan,
-    read_grey,
     without_conflicts,
 )
 from ml.errors import TrainingDataError
@@ -35,17 +33,15 @@ from ml.export import (
     Figure,
     MalignancyCalibration,
     ModelDescription,
-    compare,
     deployable_outline,
     input_description,
     to_litert,
     write_model,
 )
-from ml.metrics import classification_figures
-from ml.preprocessing import classifier_slice, outline_slice
-from ml.runtime import Model, Network, Thresholds
+from ml.runtime import Model, Network, Runnable, Thresholds
 from ml.training import classifier as classifying
 from ml.training import figures as measuring
+from ml.training.cross_validation import cross_validated_figures
 from ml.training.datasets import (
     NORMAL,
     OutlineSplits,
@@ -57,12 +53,12 @@ from ml.training.datasets import (
 )
 from ml.training.outline import OUTLINE_WEIGHTS, train_outline
 from ml.training.parameters import Parameters
+from ml.training.parity import KerasNetwork, Settings, parity_of_outputs
 
 Report = Callable[[str], None]
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 TRUNK_WEIGHTS = "trunk.weights.h5"
 MANIFEST_NAME = "manifest.csv"
-CROSS_VALIDATION_NAME = "cross_validation.json"
 # Pictures on which exported and float networks are compared.
 PARITY_PICTURES = 8
 THREADS = 2
@@ -193,13 +189,15 @@ def run_classifier(
         raise TrainingDataError("Classifier training needs chest-ctscan-images with train and valid folders.")
     settings = parameters.classifier
     train = classifying.load_classifier_data(train_images)
-    valid = classifying.load_classifier_data(valid_images)
+    side = settings.phases[-1].side
+    # As serving shows them: what is fitted without augmentation and what is judged.
+    train_as_served = classifying.load_classifier_data(train_images, side=side)
+    valid = classifying.load_classifier_data(valid_images, side=side)
     report(
         f"classifier: {len(train.labels)} training pictures after duplicates and conflicts, {len(valid.labels)} valid"
     )
-    side = settings.phases[-1].side
     base = classifying.initial_classifier(settings, trunk=trunk, seed=parameters.seed)
-    head = run_frozen_recipe(base, train=train, valid=valid, parameters=parameters, side=side, out=out)
+    head = run_frozen_recipe(base, train=train_as_served, valid=valid, parameters=parameters, side=side, out=out)
     report(f"classifier: frozen recipe reaches {head.valid_accuracy:.3f} on validation pictures")
     model, _ = classifying.train_classifier(
         model=classifying.initial_classifier(settings, trunk=trunk, seed=parameters.seed),
@@ -215,7 +213,7 @@ def run_classifier(
     tuned_accuracy = classifying.validate_classifier(model, data=valid, side=side)["accuracy"]
     report(f"classifier: fine-tuning reaches {tuned_accuracy:.3f} on validation pictures")
     # The dense head of a short fine-tuning lags behind its features: fitted anew on them, it often gains.
-    refitted = run_frozen_recipe(model, train=train, valid=valid, parameters=parameters, side=side, out=out)
+    refitted = run_frozen_recipe(model, train=train_as_served, valid=valid, parameters=parameters, side=side, out=out)
     report(f"classifier: its head fitted anew reaches {refitted.valid_accuracy:.3f}")
     best = max(tuned_accuracy, refitted.valid_accuracy, head.valid_accuracy)
     if tuned_accuracy < best and refitted.valid_accuracy == best:
@@ -235,8 +233,7 @@ def of_member(parameters: Parameters, *, name: str) -> Parameters:
 
 def deployable_member(model: keras.Model, *, parameters: Parameters) -> keras.Model:
     """Return a trained classifier as it is exported."""
-    settings = parameters.classifier
-    return deployable(model, width=settings.width, grid=settings.grid, cell_px=settings.cell_px, levels=settings.levels)
+    return deployable(model, **classifying.shape_of(parameters.classifier))
 
 
 def load_classifier(out: Path, *, parameters: Parameters) -> keras.Model:
@@ -274,10 +271,22 @@ def run_frozen_recipe(
     cache = out / "features"
     versions = parameters.classifier.frozen_recipe_versions
     features, labels = classifying.frozen_features(
-        model, data=train, side=side, versions=versions, seed=parameters.seed, cache=cache
+        model,
+        data=train,
+        side=side,
+        versions=versions,
+        seed=parameters.seed,
+        cache=cache,
+        parameters=parameters.classifier,
     )
     valid_features, valid_labels = classifying.frozen_features(
-        model, data=valid, side=side, versions=0, seed=parameters.seed, cache=cache
+        model,
+        data=valid,
+        side=side,
+        versions=0,
+        seed=parameters.seed,
+        cache=cache,
+        parameters=parameters.classifier,
     )
     return classifying.fit_frozen_head(
         features=features,
@@ -375,7 +384,9 @@ def finish(
             malignancy=settings.malignancy,
             training=training_description(sets, entries=entries, data_fingerprint=print_of_data, parameters=parameters),
             figures=figures,
-            export=parity(sets, contents=contents, floats=floats, side=classifier.side),
+            export=export_description(
+                sets, parameters=parameters, contents=contents, floats=floats, settings=settings, figures=figures
+            ),
             classifier_side_px=classifier.side,
         ),
     )
@@ -383,14 +394,43 @@ def finish(
     return directory
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What is found out after export and before the card is written."""
+def export_description(
+    sets: Sets,
+    *,
+    parameters: Parameters,
+    contents: Mapping[str, bytes],
+    floats: Mapping[str, keras.Model],
+    settings: Settings,
+    figures: Mapping[str, Figure],
+) -> dict[str, Any]:
+    """Return the `export` block of model.json: how far the exported files are from the float networks.
 
-    thresholds: Thresholds
-    temperature: float
-    malignancy: MalignancyCalibration
-    classifier_side_px: int
+    Output by output on some pictures, and figure by figure on the data that `figures` were measured on: the float
+    networks with the same thresholds, temperature and calibration, through the same code.
+    """
+    described: dict[str, Any] = parity_of_outputs(
+        [one.image for one in evenly_spread(sets.chest, count=PARITY_PICTURES)]
+        + [one.image for one in evenly_spread(sets.outline.slices["valid"], count=PARITY_PICTURES)],
+        contents=contents,
+        floats=floats,
+        side=settings.classifier_side_px,
+    )
+    if "classifier" not in floats:
+        return described
+    networks = {name: KerasNetwork(model) for name, model in floats.items()}
+    model = provisional_model(networks, settings=settings)
+    judged = (*sets.chest_split("valid"), *sets.chest_split("test"))
+    seen = identities(without_conflicts(sets.chest_split("train")))
+    measured = measuring.class_figures(
+        images=judged, probabilities=measuring.classify_all(model, judged), seen=seen, seed=parameters.seed
+    )
+    measured |= held_out_outline_figures(sets, parameters=parameters, model=model, settings=settings, limit=None)
+    described["figures"] = {
+        name: {"float": figure.value, "exported": figures[name].value}
+        for name, figure in measured.items()
+        if name in figures
+    }
+    return described
 
 
 def with_thresholds(
@@ -436,8 +476,8 @@ def report_figures(figures: Mapping[str, Figure], *, report: Report) -> None:
         report(f"figure: {name} {figure.value:.3f}{interval}, {figure.on}")
 
 
-def provisional_model(networks: Mapping[str, Network], *, settings: Settings) -> Model:
-    """Return the exported networks as the model that serving would make of them."""
+def provisional_model(networks: Mapping[str, Runnable], *, settings: Settings) -> Model:
+    """Return networks as the model that serving would make of them."""
     card = {
         "version": "being measured",
         "classes": CLASSES,
@@ -493,108 +533,3 @@ def training_description(
         "patients_held_out": held_out,
         "seed": parameters.seed,
     }
-
-
-def parity(
-    sets: Sets, *, contents: Mapping[str, bytes], floats: Mapping[str, keras.Model], side: int
-) -> dict[str, Any]:
-    """Return how far the exported files are from the float networks, on pictures of the data."""
-    paths = [one.image for one in evenly_spread(sets.chest, count=PARITY_PICTURES)]
-    paths += [one.image for one in evenly_spread(sets.outline.slices["valid"], count=PARITY_PICTURES)]
-    pixels = [read_grey(path) for path in paths]
-    cases = {
-        "classifier": (lambda one: classifier_slice(one, side=side)[0], "logits"),
-        "outline": (lambda one: outline_slice(one)[0], "outline"),
-    }
-    return {
-        name: vars(
-            compare(
-                content=contents[name],
-                model=floats[name],
-                pictures=[prepared(one) for one in pixels],
-                output=output,
-            )
-        )
-        for name, (prepared, output) in cases.items()
-        if pixels and name in contents
-    }
-
-
-def cross_validate(
-    sets: Sets, *, parameters: Parameters, trunk: keras.Model, out: Path, report: Report
-) -> dict[str, Figure]:
-    """Measure the slice class without leaks: grouped 5-fold over all unique pictures, no group on both sides of a fold.
-
-    Every fold shares the pretrained trunk and fits the dense head on the frozen features of its own training groups
-    alone, regularisation and temperature included. Where no phase of the outline's training shows it negatives, the
-    trunk has seen no picture of this set at all. The result is kept in `out` with the fingerprint of the data.
-    """
-    if parameters.classifier.backbone == ENSEMBLE:
-        raise TrainingDataError(
-            "An ensemble is not cross-validated as a whole. Set classifier.backbone to one of its members."
-        )
-    images = without_conflicts(sets.chest)
-    if any(one.patient_group_id is None for one in images):
-        raise TrainingDataError("Cross-validation needs groups.csv beside Data/. Run the ingest pipeline to infer it.")
-    data = classifying.load_classifier_data(images)
-    model = classifying.initial_classifier(parameters.classifier, trunk=trunk, seed=parameters.seed)
-    features, _ = classifying.frozen_features(
-        model,
-        data=data,
-        side=parameters.classifier.phases[-1].side,
-        versions=parameters.classifier.frozen_recipe_versions,
-        seed=parameters.seed,
-        cache=out / "features",
-    )
-    versions = features.reshape(-1, len(images), features.shape[-1])
-    probabilities = np.zeros((len(images), len(CLASSES)))
-    folds = classifying.grouped_folds(labels=data.labels, groups=data.groups, seed=parameters.seed)
-    for number, (train, held_out) in enumerate(folds, start=1):
-        head, temperature = classifying.fit_grouped_head(
-            features=versions[:, train],
-            labels=data.labels[train],
-            groups=[data.groups[place] for place in train],
-            seed=parameters.seed,
-            balance=classifying.level_balance(parameters.classifier),
-        )
-        logits = versions[0, held_out] @ head.kernel + head.bias
-        probabilities[held_out] = classifying.shares_of(logits, temperature=temperature)
-        accuracy = float((logits.argmax(axis=1) == data.labels[held_out]).mean())
-        report(f"cross-validation: fold {number} of {len(folds)}: accuracy {accuracy:.3f}")
-    on = (
-        f"{len(images)} unique pictures of chest-ctscan-images, StratifiedGroupKFold over {len(set(data.groups))} "
-        f"inferred patient groups, 5 folds, seed {parameters.seed}; frozen CT-pretrained trunk, dense head. "
-        f"{_what_the_trunk_has_seen(parameters)}"
-    )
-    measured = classification_figures(
-        labels=data.labels, probabilities=probabilities, groups=data.groups, class_names=CLASSES, seed=parameters.seed
-    )
-    figures = {f"grouped_cv_{name}": Figure(**value, on=on) for name, value in measured.items() if "value" in value}
-    record = {
-        "fingerprint": fingerprint(manifest_of(sets)),
-        "figures": {name: vars(figure) for name, figure in figures.items()},
-    }
-    path = out / CROSS_VALIDATION_NAME
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    partial.replace(path)
-    return figures
-
-
-def _what_the_trunk_has_seen(parameters: Parameters) -> str:
-    if parameters.classifier.trunk != "outline":
-        return "The trunk was not trained on this set."
-    if any(phase.negatives for phase in parameters.outline.phases_of_trunk):
-        return "The trunk has seen the set's normal training pictures, as slices without tumour, and no other."
-    return "The trunk has seen no picture of this set."
-
-
-def cross_validated_figures(out: Path, *, data_fingerprint: str) -> dict[str, Figure]:
-    """Return the recorded figures of `cross_validate`, if there are any and they are of the same data."""
-    path = out / CROSS_VALIDATION_NAME
-    if not path.is_file():
-        return {}
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if record["fingerprint"] != data_fingerprint:
-        return {}
-    return {name: Figure(**figure) for name, figure in record["figures"].items()}

@@ -19,9 +19,11 @@ from django.core.management.base import CommandError
 keras = pytest.importorskip("keras", reason="training packages (requirements/ml.txt) are not installed")
 tf = pytest.importorskip("tensorflow", reason="training packages (requirements/ml.txt) are not installed")
 
+from ml import export  # noqa: E402
 from ml.data import CLASSES  # noqa: E402 - only where the training packages are installed
 from ml.errors import NoImprovementError, NotANumberError, TrainingDataError  # noqa: E402
-from ml.runtime import STARTER_DIRECTORY  # noqa: E402
+from ml.preprocessing import to_input  # noqa: E402
+from ml.runtime import STARTER_DIRECTORY, Network  # noqa: E402
 from ml.training import classifier as classifying  # noqa: E402
 from ml.training import figures as measuring  # noqa: E402
 from ml.training import run  # noqa: E402
@@ -406,21 +408,59 @@ class TestClassifier:
         np.testing.assert_allclose(shares.sum(axis=1), 1.0)
         np.testing.assert_array_equal(shares.argmax(axis=1), logits.argmax(axis=1))
 
+    NARROW = {"width": 0.05, "grid": 1, "levels": (5,)}
+
     def test_features_are_computed_once(self, tmp_path, monkeypatch):
-        model = classifying.build_classifier(class_count=4, width=0.05)
-        options = {"data": class_data(), "side": 32, "versions": 1, "seed": 0, "cache": tmp_path}
+        parameters = replace(load_parameters().classifier, **self.NARROW)
+        model = classifying.build_classifier(class_count=4, **self.NARROW)
+        options = {
+            "data": class_data(),
+            "side": 32,
+            "versions": 1,
+            "seed": 0,
+            "cache": tmp_path,
+            "parameters": parameters,
+        }
         features, labels = classifying.frozen_features(model, **options)
         assert features.shape == (16, model.get_layer("logits").kernel.shape[0])
         np.testing.assert_array_equal(labels, np.tile(class_data().labels, 2))
-        monkeypatch.setattr(classifying, "averages_of", lambda *a, **k: pytest.fail("computed again"))
+        monkeypatch.setattr(classifying, "exported_averages", lambda *a, **k: pytest.fail("computed again"))
         np.testing.assert_array_equal(classifying.frozen_features(model, **options)[0], features)
 
     def test_other_weights_are_other_features(self, tmp_path):
-        one, other = (classifying.build_classifier(class_count=4, width=0.05) for _ in range(2))
-        options = {"data": class_data(), "side": 32, "versions": 0, "seed": 0, "cache": tmp_path}
+        one, other = (classifying.build_classifier(class_count=4, **self.NARROW) for _ in range(2))
+        parameters = replace(load_parameters().classifier, **self.NARROW)
+        options = {
+            "data": class_data(),
+            "side": 32,
+            "versions": 0,
+            "seed": 0,
+            "cache": tmp_path,
+            "parameters": parameters,
+        }
         assert (
             classifying.frozen_features(one, **options)[0] != classifying.frozen_features(other, **options)[0]
         ).any()
+
+    def test_a_head_on_the_exported_trunks_features_loses_nothing_at_export(self, tmp_path):
+        """Fitted on what serving's head reads: the exported file's logits are those of head and features."""
+        shape = {"width": 0.05, "grid": 2, "cell_px": 32, "levels": (3, 4)}
+        parameters = replace(load_parameters().classifier, **shape)
+        keras.utils.set_random_seed(1)
+        model = classifying.build_classifier(class_count=4, **shape)
+        data = class_data()
+        features, labels = classifying.frozen_features(
+            model, data=data, side=64, versions=0, seed=0, cache=tmp_path, parameters=parameters
+        )
+        head = classifying.fit_frozen_head(
+            features=features, labels=labels, valid_features=features, valid_labels=labels, seed=0, strengths=(100.0,)
+        )
+        classifying.set_head(model, head)
+        network = Network(export.to_litert(export.deployable_classifier(model, **shape)), threads=1)
+        expected = features @ head.kernel + head.bias
+        for one, logits in zip(classifying.resized(data.pixels, side=64), expected, strict=True):
+            found = network(to_input(one)[np.newaxis])["logits"][0]
+            np.testing.assert_allclose(found, logits, atol=1e-3 * np.abs(expected).max())
 
     def test_no_group_is_on_both_sides_of_a_fold(self):
         rng = np.random.default_rng(0)

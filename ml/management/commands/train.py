@@ -93,6 +93,7 @@ class Command(BaseCommand):
             # Imported here: TensorFlow takes seconds and is absent where the model is only served.
             from ml.recording import Recorder
             from ml.training import renewal, run
+            from ml.training.cross_validation import cross_validate
             from ml.training.parameters import DEFAULT_PATH, limited, load_parameters
         except ModuleNotFoundError as error:
             raise MissingDependencyError(
@@ -115,7 +116,14 @@ class Command(BaseCommand):
             recorder.data(fingerprint=fingerprint(run.manifest_of(sets)), labels_version=labels_version)
             if options["cross_validate"]:
                 trunk = run.load_trunk(out, parameters=parameters)
-                measured = run.cross_validate(sets, parameters=parameters, trunk=trunk, out=out, report=self._report)
+                measured = cross_validate(
+                    sets.chest,
+                    parameters=parameters,
+                    trunk=trunk,
+                    out=out,
+                    data_fingerprint=fingerprint(run.manifest_of(sets)),
+                    report=self._report,
+                )
                 recorder.figures({name: figure.value for name, figure in measured.items()})
                 return
             if stage in ("outline", "all"):
