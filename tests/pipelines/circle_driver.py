@@ -42,7 +42,8 @@ def upload(seed: str) -> None:
     from tests.learning_slices import chest, store_slice
 
     doctor = User.objects.get(role=Role.DOCTOR)
-    study = StudyFactory(created_by=doctor, patient=PatientFactory(created_by=doctor))
+    # Each act is a process of its own, in which the factories count from 0 again.
+    study = StudyFactory(created_by=doctor, patient=PatientFactory(created_by=doctor, record_number=f"upload-{seed}"))
     analysis = AnalysisFactory.create(image=store_slice(study, pixels=chest(int(seed))))
     analysis.enqueue()
     print(json.dumps({"analysis": str(analysis.id)}))  # noqa: T201
