@@ -395,8 +395,8 @@ def test_a_draft_has_no_pdf(draft):
 
 
 def test_an_unknown_format_of_content_is_refused(signed):
-    with pytest.raises(ValueError, match="format=3"):
-        ReportContent.from_json(signed.signed_content | {"format": 3})
+    with pytest.raises(ValueError, match="format=4"):
+        ReportContent.from_json(signed.signed_content | {"format": 4})
 
 
 def test_content_survives_the_database_unchanged(signed):

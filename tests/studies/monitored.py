@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from django.db import connection
 from PIL import Image as PillowImage
 
 from accounts.models import Hospital, User
@@ -139,3 +140,7 @@ class WorkingHospital:
             mean = patients_a_day if (START + day * DAY).weekday() < 5 else patients_a_day / 4
             drawn = self.rng.integers(len(pool), size=self.rng.poisson(mean))
             self.arrive([pool[index] for index in drawn], at=START + day * DAY, agreement=agreement)
+        if connection.vendor == "postgresql":
+            # What autovacuum does for rows that are committed: without it, weeks of rows are planned for as if none.
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE")

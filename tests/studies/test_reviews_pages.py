@@ -18,6 +18,7 @@ from pytest_django.asserts import assertContains, assertNotContains, assertRedir
 from pytest_django.fixtures import Settings
 
 from accounts.models import AccessEvent, User
+from ml.overlay import DOCTOR_COLOUR, OUTLINE_COLOUR
 from studies.models import Finding, FindingReview, FirstImpression, Image, ImageReview
 from studies.permissions import grant_study
 from tests.factories import (
@@ -461,17 +462,18 @@ def test_the_picture_as_judged_leaves_rejected_findings_out_and_shows_what_was_d
 ) -> None:
     url = address("image_judged", image_id=image.id)
 
-    def amber_px() -> int:
+    def outlined(colour: tuple[int, int, int]) -> bool:
         with PillowImage.open(io.BytesIO(page.get(url).content)) as picture:
             pixels = np.asarray(picture.convert("RGB"))
-        return int((pixels == (255, 176, 0)).all(axis=2).sum())
+        return bool((pixels == colour).all(axis=2).any())
 
-    models = amber_px()
-    assert models > 0
+    assert outlined(OUTLINE_COLOUR)
+    assert not outlined(DOCTOR_COLOUR)
     page.post(of_finding(finding), {"verdict": "rejected"})
-    assert amber_px() == 0
+    assert not outlined(OUTLINE_COLOUR)
     page.post(address("image_reviews", image_id=image.id), {"verdict": "added", "outline": drawn()})
-    assert amber_px() > 0
+    assert outlined(DOCTOR_COLOUR)
+    assert not outlined(OUTLINE_COLOUR)
     page.post(address("image_reviews", image_id=image.id), {"verdict": "added", "diameter_px": "9"})
     assert page.get(url).status_code == 200, "a finding without a place is left out"
     assertContains(page.get(address("study_detail", study_id=image.study_id)), "The picture with what counts")
