@@ -123,8 +123,9 @@ def test_the_commands_of_the_documents(document: str, portal: RunningPortal) -> 
 
 @pytest.fixture(scope="module")
 def broken(portal: RunningPortal, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a version that starts and answers, but has no model."""
-    with portal.another_web(IRA_MODEL_DIR=str(tmp_path_factory.mktemp("empty"))) as address:
+    """The address of a version that starts and answers, but has no model: neither a registered one nor a stand-in."""
+    empty = str(tmp_path_factory.mktemp("empty"))
+    with portal.another_web(IRA_MODEL_DIR=empty, IRA_MODELS_DIR=empty) as address:
         yield address
 
 
