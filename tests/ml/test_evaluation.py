@@ -366,7 +366,9 @@ def test_command_draws_every_figure_of_the_classes(chest_ctscan, reading_model, 
     names = {path.name for path in (tmp_path / "out").iterdir()}
     for kind in ("confusion", "roc", "pr", "calibration", "worst"):
         assert f"official_test_{kind}.png" in names
-    for name in names - {"report.json"}:
+    tables = {f"{block}_guesses.csv" for block in ("official_valid", "official_test", "test_unseen")}
+    assert {name for name in names if not name.endswith(".png")} == {"report.json"} | tables
+    for name in names - {"report.json"} - tables:
         with Image.open(tmp_path / "out" / name) as image:
             assert min(image.size) > 300
 
