@@ -130,7 +130,7 @@ def test_no_address_does_so_when_it_is_asked_at_length(role: str, mode: Generati
 
 
 def test_an_answer_that_is_not_as_described_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The wrapping keeps the description of the method that it stands for; without it the address is not described at all.
+    # The wrapping keeps the description of the method that it stands for; without, the address has none.
     @functools.wraps(Health.get)
     def get(self: Health, request: Request) -> Response:
         return Response({"status": 7})
