@@ -652,7 +652,7 @@ def test_lists_ask_the_database_the_same_however_long_they_are(
     study = StudyFactory(created_by=doctor)
     for _ in range(6):
         AnalysisFactory(image=ImageFactory(study=study), is_done=True)
-    with django_assert_max_num_queries(26):
+    with django_assert_max_num_queries(28):
         page.get(address("study_detail", study_id=study.id))
 
 
