@@ -23,6 +23,6 @@ urlpatterns = [
     path("health/", views.Health.as_view(), name="health"),
     path("openapi.json", views.Description.as_view(), name="schema"),
     path("docs/", views.documentation, name="docs"),
-    # Whatever else is asked below here is told so as a problem, not as a page.
-    re_path(r"^.*$", views.Nothing.as_view(), name="nothing"),
+    # Whatever else is asked below here is told so as a problem, not as a page; an address with a line break in it too.
+    re_path(r"^[\s\S]*$", views.Nothing.as_view(), name="nothing"),
 ]

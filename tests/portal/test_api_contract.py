@@ -114,7 +114,6 @@ MODES = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.acceptance
 @MODES
 @pytest.mark.parametrize("role", ["doctor", "patient"])
 def test_no_address_answers_otherwise_than_it_is_described(role: str, mode: GenerationMode) -> None:
