@@ -113,7 +113,8 @@ class Command(BaseCommand):
         name = "cross-validate" if options["cross_validate"] else stage
         followers = [] if options["no_mlflow"] else _followers(name, parameters=parameters, run_id=options["run"])
         with Recorder(out, is_resumed=resume, followers=followers) as recorder:
-            recorder.data(fingerprint=fingerprint(run.manifest_of(sets)), labels_version=labels_version)
+            data_fingerprint = fingerprint(run.manifest_of(sets))
+            recorder.data(fingerprint=data_fingerprint, labels_version=labels_version)
             if options["cross_validate"]:
                 trunk = run.load_trunk(out, parameters=parameters)
                 measured = cross_validate(
@@ -121,7 +122,7 @@ class Command(BaseCommand):
                     parameters=parameters,
                     trunk=trunk,
                     out=out,
-                    data_fingerprint=fingerprint(run.manifest_of(sets)),
+                    data_fingerprint=data_fingerprint,
                     report=self._report,
                 )
                 recorder.figures({name: figure.value for name, figure in measured.items()})
