@@ -17,7 +17,7 @@ from django.core.files import File
 from storages.backends.s3 import S3Storage
 from storages.utils import clean_name
 
-from portal.storage import FULL_TOKEN, MAGIC, NO_ADDRESS, PIECE, StoredFile, refuse_writing, to_be_kept
+from portal.storage import FULL_TOKEN, MAGIC, NO_ADDRESS, PIECE, PlacedReader, StoredFile, refuse_writing, to_be_kept
 
 # One full piece of an encrypted file together with what stands before it.
 BLOCK: Final = FULL_TOKEN + len(MAGIC) + 16
@@ -29,14 +29,14 @@ class StoreUnavailableError(ConnectionError):
     """The bucket does not answer, or refuses: nothing is known about the file."""
 
 
-class BlockReader(io.RawIOBase):
+class BlockReader(PlacedReader):
     """The bytes of an object, seekable, one block in memory."""
 
     def __init__(self, client: Any, *, bucket: str, key: str) -> None:
         """Ask for the first block. Raises ``FileNotFoundError`` and ``StoreUnavailableError``."""
         super().__init__()
         self._client, self._bucket, self._key = client, bucket, key
-        self._position, self._start, self._block, self._version = 0, 0, b"", ""
+        self._start, self._block, self._version = 0, b"", ""
         with _os_errors(key):
             try:
                 answer = client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{BLOCK - 1}")
@@ -49,36 +49,13 @@ class BlockReader(io.RawIOBase):
         self._version = answer["ETag"]
         self.size = int(answer.get("ContentRange", f"/{len(self._block)}").rpartition("/")[2])
 
-    def readable(self) -> bool:
-        """Whether it can be read: yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Whether any place can be reached: yes."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place in the file."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place of the file."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer`` from the block at hand. Raises ``StoreUnavailableError``, also for another file."""
-        if self._position >= self.size:
-            return 0
+    def _part(self, at_most: int) -> bytes:
+        """Raise ``StoreUnavailableError``, also where another file has taken the name."""
         offset = self._position - self._start
         if not 0 <= offset < len(self._block):
             self._load()
             offset = 0
-        part = self._block[offset : offset + len(buffer)]
-        buffer[: len(part)] = part
-        self._position += len(part)
-        return len(part)
+        return self._block[offset : offset + at_most]
 
     def _load(self) -> None:
         end = min(self._position + BLOCK, self.size) - 1

@@ -60,7 +60,45 @@ def key_ring(keys: list[str] | None = None) -> MultiFernet | None:
     return MultiFernet([Fernet(key) for key in names]) if names else None
 
 
-class EncryptedReader(io.RawIOBase):
+class PlacedReader(io.RawIOBase):
+    """Bytes of known ``size`` that can be read from any place; a subclass brings the part at hand."""
+
+    size: int
+    _position = 0
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether any place can be reached: yes."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place in the file."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place of the file."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer`` from the part at hand. Raises what ``_part`` raises."""
+        if self._position >= self.size:
+            return 0
+        part = self._part(len(buffer))
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def _part(self, at_most: int) -> bytes:
+        """Return some bytes, at least one, from the place on, which lies inside the file."""
+        raise NotImplementedError
+
+
+class EncryptedReader(PlacedReader):
     """The plain bytes of an encrypted file, seekable, one piece in memory."""
 
     def __init__(self, stream: BinaryIO, *, ring: MultiFernet | Fernet) -> None:
@@ -74,38 +112,14 @@ class EncryptedReader(io.RawIOBase):
             raise _damaged()
         self._last = (tokens - 1) // FULL_TOKEN
         self._number, self._piece = -1, b""
-        self._position = 0
         self._load(self._last)
         self.size = self._last * PIECE + len(self._piece)
 
-    def readable(self) -> bool:
-        """Whether it can be read: yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Whether any place can be reached: yes."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place in the plain file."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place of the plain file."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer`` from the piece at hand. Raises ``StoredFileError`` for a piece that is not the right one."""
-        if self._position >= self.size:
-            return 0
+    def _part(self, at_most: int) -> bytes:
+        """Raise ``StoredFileError`` for a piece that is not the right one."""
         number, start = divmod(self._position, PIECE)
         self._load(number)
-        part = self._piece[start : start + len(buffer)]
-        buffer[: len(part)] = part
-        self._position += len(part)
-        return len(part)
+        return self._piece[start : start + at_most]
 
     def close(self) -> None:
         """Close the file underneath."""
