@@ -91,6 +91,7 @@ class TestRegister:
         row = registered("v2")
         (row.folder / REFERENCE_NAME).write_bytes(b"made from what was registered")
         registry.promote("v2", by=root)
+        assert registry.champion() == registry.named("v2")
 
     def test_a_link_in_the_folder_is_not_followed(self, tmp_path: Path) -> None:
         source = model_folder(tmp_path / "source", version="v1")
@@ -169,12 +170,14 @@ class TestPromote:
         first_champion(official_test_accuracy=0.99)
         registered("v2", official_test_accuracy=0.5)
         registry.promote("v2", by=root)
+        assert registry.champion() == registry.named("v2")
 
     def test_the_margins_are_settings(self, root: User, settings: Settings) -> None:
         first_champion()
         registered("v2", malignancy_auc=0.8)
         settings.PROMOTION_MARGIN = 0.1
         registry.promote("v2", by=root)
+        assert registry.champion() == registry.named("v2")
 
     def test_force_needs_a_reason_and_is_recorded(self, root: User) -> None:
         first_champion()
