@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from django.contrib import messages
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 
 from accounts.models import AccessEvent, User
 from reports.comparison import plots_of
@@ -23,6 +25,12 @@ def visible_report(user: User, report_id: Any) -> Report:
     people = ("signed_by", "released_by", "created_by", "edited_by")
     related = ("study__patient__hospital", "study__patient__user", "amends", *people)
     return get_object_or_404(visible.select_related(*related), id=report_id)
+
+
+def impression_comes_first(request: HttpRequest, report: Report) -> HttpResponse:
+    """Lead a doctor who has not noted a first impression of the study to where it is noted, and say why."""
+    messages.info(request, _("Please note your first impression; then the draft is shown."))
+    return redirect("studies:first_impression", report.study_id)
 
 
 def detail_page(

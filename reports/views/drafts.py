@@ -27,7 +27,7 @@ from reports.errors import (
 from reports.forms import DiscardForm, DraftForm
 from reports.merging import merged
 from reports.models import Opening, Report, ReportTemplate
-from reports.views.common import detail_page, visible_report, way_back
+from reports.views.common import detail_page, impression_comes_first, visible_report, way_back
 from studies.access import current_user, doctors_only
 from studies.models import Study
 
@@ -82,8 +82,7 @@ def report_detail(request: HttpRequest, report_id: Any) -> HttpResponse:
         return redirect("reports:my_report", report.id)
     if request.method == "GET" and not report.is_signed and not report.study.reveals_ai_to(user):
         # A draft quotes the software; a signed report is a colleague's word and hides nothing.
-        messages.info(request, _("Please note your first impression; then the draft is shown."))
-        return redirect("studies:first_impression", report.study_id)
+        return impression_comes_first(request, report)
     can_change = report.can_be_changed_by(user)
     if request.method == "POST":
         if not can_change:
@@ -116,8 +115,7 @@ def report_discard(request: HttpRequest, report_id: Any) -> HttpResponse:
         messages.info(request, _("Only a draft can be discarded. What is signed is amended instead."))
         return redirect("reports:report_detail", report.id)
     if not report.study.reveals_ai_to(user):
-        messages.info(request, _("Please note your first impression; then the draft is shown."))
-        return redirect("studies:first_impression", report.study_id)
+        return impression_comes_first(request, report)
     form = DiscardForm(request.POST or None, initial={"revision": report.revision})
     if request.method == "POST" and form.is_valid():
         try:

@@ -15,7 +15,7 @@ from reports.errors import InvalidTransitionError, PdfError, StaleDraftError, Un
 from reports.forms import AddendumForm, AmendForm, SignForm
 from reports.models import Opening, Report
 from reports.signing import release_report, sign_addendum, sign_report
-from reports.views.common import patients_list_link, unprintable, visible_report
+from reports.views.common import impression_comes_first, patients_list_link, unprintable, visible_report
 from studies.access import current_user, doctors_only
 
 Action = AccessEvent.Action
@@ -31,8 +31,7 @@ def report_sign(request: HttpRequest, report_id: Any) -> HttpResponse:
     if not report.can_be_changed_by(user):
         return render(request, "403.html", status=403)
     if not report.is_signed and not report.study.reveals_ai_to(user):
-        messages.info(request, _("Please note your first impression; then the draft is shown."))
-        return redirect("studies:first_impression", report.study_id)
+        return impression_comes_first(request, report)
     if not report.can_be_signed:
         sentence = (
             _("This report is signed already.")
