@@ -126,9 +126,13 @@ def viewer(doctor: Page, reading: Reading) -> Page:
 
 
 def canvas(page: Page, *, name: str = "cornerstone-canvas") -> NDArray[np.uint8]:
-    """The pixels of a canvas of the viewer, RGBA (H,W,4), as the reader's eye gets them."""
+    """The pixels of a canvas of the viewer, RGBA (H,W,4), as the reader's eye gets them.
+
+    What was asked for is drawn with the browser's next frame: the picture is read in the one after.
+    """
     data = page.evaluate(
-        """name => {
+        """async (name) => {
+            await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
             const canvas = document.querySelector(`canvas.${name}`);
             const copy = new OffscreenCanvas(canvas.width, canvas.height);
             copy.getContext('2d').drawImage(canvas, 0, 0);
