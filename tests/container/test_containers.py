@@ -52,6 +52,15 @@ def free_port() -> int:
         return port
 
 
+@pytest.fixture(autouse=True)
+def told_on_failure(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print what web and worker said last, which goes with the containers; pytest shows it where the test fails."""
+    yield
+    engine: Engine = request.getfixturevalue("engine")
+    for name in engine.containers:
+        sys.stdout.write(f"── {name}\n{engine.logs(name)[-6000:]}\n")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Installation:
     """What runs, and how it is reached."""
