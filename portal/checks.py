@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections
 
 from portal.storage import key_ring
 
@@ -97,4 +98,27 @@ def check_picture_keys(app_configs: Sequence[AppConfig] | None, **kwargs: object
                 id="portal.E005",
             )
         ]
+    return []
+
+
+@register(Tags.database)
+def check_encoding(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: object
+) -> list[CheckMessage]:
+    """Refuse a database that cannot hold every character before it is made use of: names are not ASCII."""
+    for alias in databases or ():
+        connection = connections[alias]
+        if connection.vendor != "postgresql":
+            continue
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW server_encoding")
+            (encoding,) = cursor.fetchone()
+        if encoding != "UTF8":
+            return [
+                Error(
+                    f"The database's encoding is {encoding}, which cannot hold every name.",
+                    hint="Make it anew with: createdb --encoding UTF8 --template template0 NAME",
+                    id="portal.E007",
+                )
+            ]
     return []

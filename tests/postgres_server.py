@@ -39,9 +39,10 @@ class Server:
         """End it: ``immediate`` is a crash, ``fast`` cuts all connections, both keep what is committed."""
         self._control("-m", mode, "-w", "stop")
 
-    def make_database(self, name: str) -> str:
+    def make_database(self, name: str, *, encoding: str = "UTF8") -> str:
         """Make an empty database, in the place of one of that name, and return its address."""
-        for program, options in (("dropdb", ["--if-exists", "--force"]), ("createdb", ["--template", "template0"])):
+        creation = ["--template", "template0", "--encoding", encoding, "--locale", "C"]
+        for program, options in (("dropdb", ["--if-exists", "--force"]), ("createdb", creation)):
             command = [self.binaries / program, "-h", "127.0.0.1", "-p", str(self.port), "-U", "portal", *options, name]
             subprocess.run(command, check=True, capture_output=True)
         return self.url(name)

@@ -162,3 +162,20 @@ def test_a_migration_gives_up_when_a_table_is_in_use_and_changes_nothing(server:
         assert known[-1][0].startswith("0008"), "what could not be had in time was not begun"
     done = migrate()
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_database_that_cannot_hold_every_name_is_refused_before_it_is_used(server: Server, tmp_path: Path) -> None:
+    database_url = server.make_database("ascii", encoding="SQL_ASCII")
+    done = subprocess.run(
+        [sys.executable, "manage.py", "upgrade"],
+        cwd=ROOT,
+        env=production(database_url, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "The database's encoding is SQL_ASCII, which cannot hold every name." in done.stderr
+    assert "Traceback" not in done.stderr
+    with psycopg.connect(database_url) as anybody:
+        assert anybody.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)

@@ -23,7 +23,8 @@ class Command(BaseCommand):
         """Wait for whoever is at it already, then do what is left to do."""
         verbosity = options["verbosity"]
         with one_at_a_time():
-            call_command("migrate", interactive=False, verbosity=max(0, verbosity - 1))
+            # Of checks, migrate runs those of the database too: what it would write to must be able to hold it.
+            call_command("migrate", interactive=False, skip_checks=False, verbosity=max(0, verbosity - 1))
             call_command("create_roles", verbosity=max(0, verbosity - 1))
             call_command("ensure_schedules", verbosity=max(0, verbosity - 1))
             try:
