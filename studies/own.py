@@ -2,6 +2,7 @@
 
 import datetime
 import uuid
+from dataclasses import dataclass
 from functools import partial
 
 from django.conf import settings
@@ -15,9 +16,45 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from studies.consent import wording_sha256
 from studies.errors import OwnStudyError, QuotaError
-from studies.intake import Upload, files_follow_the_transaction, prepare_slices, store_slice
-from studies.models import Analysis, Consent, Handover, Patient, Study
+from studies.intake import Upload, files_follow_the_transaction, prepare_slices, request_analysis, store_slice
+from studies.models import Analysis, Consent, Handover, Image, Patient, Study
 from studies.removal import delete_rows, files_of, remove_files, rows_below
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnUpload:
+    """What a patient is told of an upload: the picture (None once erased), where its analysis and hand-over stand."""
+
+    study: Study
+    image: Image | None
+    analysis: Analysis | None
+    handover: Handover | None
+    consent: Consent | None
+    has_answer: bool
+
+    @classmethod
+    def of(cls, study: Study) -> "OwnUpload":
+        """Gather it. Doctors who took the study over may have added slices; this is about the patient's own."""
+        image = Image.objects.filter(study=study, uploaded_by=study.created_by_id).first()
+        return cls(
+            study=study,
+            image=image,
+            analysis=image.latest_analysis if image is not None else None,
+            handover=Handover.objects.newest_of(study),
+            consent=Consent.objects.filter(study_id=study.pk).first(),
+            has_answer=image is not None and image.latest_success is not None,
+        )
+
+    def analyse_again(self, *, by: User) -> Analysis:
+        """Queue another analysis after one that failed.
+
+        Raises ``OwnStudyError`` where none has failed or a hospital has the study, ``InvalidTransitionError`` where
+        somebody was faster.
+        """
+        has_failed = self.analysis is not None and self.analysis.state == Analysis.State.FAILED
+        if self.image is None or not has_failed or not self.study.is_own:
+            raise OwnStudyError(_("There is nothing to be tried again."))
+        return request_analysis(self.image, by=by)
 
 
 def submit_own_slice(

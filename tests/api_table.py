@@ -62,6 +62,10 @@ def own(world: Any) -> dict[str, Any]:
     return {"study_id": world.own.pk}
 
 
+def asked(world: Any) -> dict[str, Any]:
+    return {"study_id": world.asked.study_id}
+
+
 def patient(world: Any) -> dict[str, Any]:
     return {"patient_id": world.study.patient_id}
 
@@ -298,7 +302,41 @@ PATIENTS_RIGHTS = [
     get("share_links", only(PATIENTS, 200)),
     post("share_link_revoke", only(("patient",), 200), lambda world: {"link_id": world.link.pk}),
 ]
-API_TABLE: list[Line] = [*GENERAL, *MODELS, *PATIENTS_AND_STUDIES, *REPORTS, *PATIENTS_RIGHTS]
+THE_PATIENT = only(("patient",), 200)
+OWN_UPLOADS = [
+    get("own_consent", only(PATIENTS, 200)),
+    get("hospitals", only(PATIENTS, 200)),
+    get("own_studies", only(PATIENTS, 200)),
+    send("own_studies", only(PATIENTS, 400)),
+    *[
+        get(name, THE_PATIENT, target, state)
+        for name in ("own_study", "own_study_state", "own_picture")
+        for state, target in (("own", own), ("asked", asked))
+    ],
+    *[get(name, THE_PATIENT, own, "done") for name in ("automatic_report", "automatic_pdf", "automatic_overlay")],
+    *[get(name, NOWHERE, asked, "no answer") for name in ("automatic_report", "automatic_pdf", "automatic_overlay")],
+    post("own_retry", only(("patient",), 409), own, state="done"),
+    post("own_handover", only(("patient",), 400), own, state="empty"),
+    post(
+        "own_handover",
+        only(("patient",), 201),
+        own,
+        body=lambda world: {"hospital": str(world.asked.hospital_id)},
+        state="to a hospital",
+    ),
+    post(
+        "own_handover",
+        only(("patient",), 409),
+        asked,
+        body=lambda world: {"hospital": str(world.asked.hospital_id)},
+        state="asked already",
+    ),
+    post("own_withdraw", only(("patient",), 409), own, state="not asked"),
+    post("own_withdraw", only(("patient",), 200), asked, state="asked"),
+    post("own_study", only(("patient",), 204), own, method="delete", state="own"),
+    post("own_study", only(("patient",), 409), asked, method="delete", state="asked"),
+]
+API_TABLE: list[Line] = [*GENERAL, *MODELS, *PATIENTS_AND_STUDIES, *REPORTS, *PATIENTS_RIGHTS, *OWN_UPLOADS]
 # After everything else, because it deletes an archive from the disk.
 API_LAST: list[Line] = [post("my_data", only(PATIENTS, 202))]
 API_PICTURES_OF_THE_ANSWER = (

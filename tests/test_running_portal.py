@@ -55,7 +55,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def environment_of(portal: RunningPortal) -> dict[str, str]:
-    return portal.environment | {"PORTAL": portal.address, "TOKEN": portal.tokens["doctor"]}
+    tokens = {"TOKEN": portal.tokens["doctor"], "PATIENT_TOKEN": portal.tokens["patient"]}
+    return portal.environment | {"PORTAL": portal.address} | tokens
 
 
 def run(command: list[str], *, portal: RunningPortal, folder: Path) -> str:
@@ -83,6 +84,9 @@ def test_the_walk_with_curl(portal: RunningPortal, folder: Path) -> None:
     assert is_a_picture_of_the_slice(folder / "mask.png")
     assert is_a_picture_of_the_slice(folder / "overlay.png")
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF-")
+    assert "Automatic, not read by a doctor\n" in printed
+    assert "requested\nwithdrawn\n" in printed
+    assert (folder / "automatic.pdf").read_bytes().startswith(b"%PDF-")
     assert len(zipfile.ZipFile(folder / "reports.zip").namelist()) >= 1
     assert set(json.loads((folder / "study.json").read_text())["slices"][0]["answer"]["probabilities"]) > {"normal"}
 

@@ -386,8 +386,8 @@ class ReportPdf(ApiView):
         if not report.is_signed:
             raise Http404
         etag = pdf_etag(report)
-        if etag.removeprefix("W/") in [one.removeprefix("W/") for one in _held(request)]:
-            return HttpResponse(status=304, headers={"ETag": etag, "Cache-Control": "private, no-store"})
+        if (held := not_modified(request, etag=etag)) is not None:
+            return held
         try:
             made = copy_of(report)
         except PdfError as error:
@@ -428,6 +428,17 @@ class ReportOverlay(ApiView):
     def get(self, request: Request, report_id: uuid.UUID, number: int) -> HttpResponseBase:
         """Send one slice of a report with the outlined regions drawn."""
         return files.report_overlay(self.page_request, report_id, number)
+
+
+def not_modified(request: Request, *, etag: str) -> HttpResponse | None:
+    """Return the answer to a client that holds this very file; None where it has to be sent."""
+    try:
+        held = parse_etags(request.headers.get("If-None-Match", ""))
+    except ValueError:
+        return None
+    if etag.removeprefix("W/") not in [one.removeprefix("W/") for one in held]:
+        return None
+    return HttpResponse(status=304, headers={"ETag": etag, "Cache-Control": "private, no-store"})
 
 
 def pdf_etag(report: Report) -> str:
@@ -492,13 +503,6 @@ def _stale(report: Report, *, mine: DraftText, sentence: str) -> ProblemError:
         stored=plain(report.text),
         both=plain(merged(stored=report.text, mine=mine)),
     )
-
-
-def _held(request: Request) -> list[str]:
-    try:
-        return parse_etags(request.headers.get("If-None-Match", ""))
-    except ValueError:
-        return []
 
 
 def _uuid(text: str, *, name: str) -> uuid.UUID:

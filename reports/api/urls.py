@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from reports.api import jobs, reports, sharing
+from reports.api import automatic, jobs, reports, sharing
 
 urlpatterns = [
     path("studies/<uuid:study_id>/report/", reports.StudyReport.as_view(), name="study_report"),
@@ -19,6 +19,11 @@ urlpatterns = [
     path("reports/<uuid:report_id>/share-links/", sharing.ReportShareLinks.as_view(), name="report_share_links"),
     path("share-links/", sharing.ShareLinks.as_view(), name="share_links"),
     path("share-links/<uuid:link_id>/revoke/", sharing.ShareLinkRevoke.as_view(), name="share_link_revoke"),
+    path("own-studies/<uuid:study_id>/report/", automatic.Automatic.as_view(), name="automatic_report"),
+    path("own-studies/<uuid:study_id>/report/report.pdf", automatic.AutomaticPdf.as_view(), name="automatic_pdf"),
+    path(
+        "own-studies/<uuid:study_id>/report/overlay.png", automatic.AutomaticOverlay.as_view(), name="automatic_overlay"
+    ),
     path("jobs/", jobs.Jobs.as_view(), name="jobs"),
     path("jobs/<uuid:job_id>/", jobs.OneJob.as_view(), name="job"),
     path("jobs/<uuid:job_id>/archive.zip", jobs.JobArchive.as_view(), name="job_archive"),

@@ -1,8 +1,8 @@
-"""Addresses of the API about patients, studies, slices, analyses, judgements and the model."""
+"""Addresses of the API about patients, studies, slices, analyses, judgements, patients' own uploads and the model."""
 
 from django.urls import path
 
-from studies.api import analyses, imports, model, patients, reviews, studies
+from studies.api import analyses, imports, model, own, patients, reviews, studies
 from studies.uploads import takes_many_files
 
 urlpatterns = [
@@ -43,6 +43,15 @@ urlpatterns = [
     path("imports/<uuid:import_id>/start/", imports.ImportStart.as_view(), name="import_start"),
     path("imports/<uuid:import_id>/discard/", imports.ImportDiscard.as_view(), name="import_discard"),
     path("imports/examinations/<uuid:group_id>/", imports.ImportExamination.as_view(), name="import_examination"),
+    path("own-studies/", own.OwnStudies.as_view(), name="own_studies"),
+    path("own-studies/consent/", own.OwnConsent.as_view(), name="own_consent"),
+    path("own-studies/<uuid:study_id>/", own.OneOwnStudy.as_view(), name="own_study"),
+    path("own-studies/<uuid:study_id>/state/", own.OwnStudyState.as_view(), name="own_study_state"),
+    path("own-studies/<uuid:study_id>/slice.png", own.OwnPicture.as_view(), name="own_picture"),
+    path("own-studies/<uuid:study_id>/retry/", own.OwnRetry.as_view(), name="own_retry"),
+    path("own-studies/<uuid:study_id>/hand-over/", own.OwnHandover.as_view(), name="own_handover"),
+    path("own-studies/<uuid:study_id>/hand-over/withdraw/", own.OwnWithdraw.as_view(), name="own_withdraw"),
+    path("hospitals/", own.Hospitals.as_view(), name="hospitals"),
     path("model/", model.Model.as_view(), name="model"),
     path("classify/", model.Classify.as_view(), name="classify"),
 ]

@@ -6,9 +6,8 @@ from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -20,9 +19,9 @@ from studies import uploads
 from studies.access import current_user, patients_only
 from studies.consent import CURRENT, wording
 from studies.errors import HandoverError, IntakeError, InvalidTransitionError, OwnStudyError, QuotaError
-from studies.intake import prepare_slice, request_analysis
-from studies.models import Analysis, Consent, Handover, Image, Study
-from studies.own import check_quota, delete_own_study, submit_own_slice
+from studies.intake import prepare_slice
+from studies.models import Handover, Study
+from studies.own import OwnUpload, check_quota, delete_own_study, submit_own_slice
 from studies.own_forms import HandoverForm, OwnSliceForm
 from studies.sentences import in_the_readers_language
 from studies.views.files import send_picture
@@ -112,8 +111,9 @@ def own_study_status(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseB
 @patients_only
 def own_picture(request: HttpRequest, study_id: uuid.UUID) -> FileResponse:
     """Send the slice that the patient uploaded, as it is stored."""
-    study = _own(request, study_id)
-    image = get_object_or_404(_slices(study))
+    image = OwnUpload.of(_own(request, study_id)).image
+    if image is None:
+        raise Http404
     return send_picture(request, image.file, target=image, name="slice.png")
 
 
@@ -122,13 +122,10 @@ def own_picture(request: HttpRequest, study_id: uuid.UUID) -> FileResponse:
 def own_retry(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     """Queue another analysis after one that failed."""
     study = _own(request, study_id)
-    image = get_object_or_404(_slices(study))
-    newest = image.latest_analysis
-    if not study.is_own or newest is None or newest.state != Analysis.State.FAILED:
-        messages.info(request, _("There is nothing to be tried again."))
-        return redirect("studies:own_study", study_id=study.id)
     try:
-        analysis = request_analysis(image, by=current_user(request))
+        analysis = OwnUpload.of(study).analyse_again(by=current_user(request))
+    except OwnStudyError as error:
+        messages.info(request, str(error))
     except InvalidTransitionError as error:
         messages.warning(request, str(error))
     else:
@@ -183,10 +180,7 @@ def own_delete(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     study = _own(request, study_id)
     if request.method == "POST":
         try:
-            with transaction.atomic():
-                # First, because afterwards nobody could tell whose it was.
-                AccessEvent.record(request, action=AccessEvent.Action.DELETED, target=study)
-                delete_own_study(study, by=current_user(request))
+            delete_on_record(request, study)
         except OwnStudyError as error:
             messages.warning(request, str(error))
             return redirect("studies:own_study", study_id=study.id)
@@ -195,14 +189,17 @@ def own_delete(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     return render(request, "studies/own_delete.html", {"study": study})
 
 
+def delete_on_record(request: HttpRequest, study: Study) -> None:
+    """Delete an upload and note who did it. Raises what ``delete_own_study`` raises; nothing is noted then."""
+    with transaction.atomic():
+        # First, because afterwards nobody could tell whose it was.
+        AccessEvent.record(request, action=AccessEvent.Action.DELETED, target=study)
+        delete_own_study(study, by=current_user(request))
+
+
 def _own(request: HttpRequest, study_id: uuid.UUID) -> Study:
     studies = Study.objects.uploaded_by(current_user(request)).select_related("patient__hospital")
     return get_object_or_404(studies, id=study_id)
-
-
-def _slices(study: Study) -> Any:
-    # Doctors who have taken the study over may add slices; the patient's page is about the patient's own.
-    return Image.objects.filter(study=study, uploaded_by=study.created_by_id)
 
 
 def _received_before(request: HttpRequest, *, patient: User) -> Study | None:
@@ -218,17 +215,8 @@ def _status(request: HttpRequest) -> int:
 
 
 def _page_of(study: Study) -> dict[str, Any]:
-    image = _slices(study).first()
-    analysis = image.latest_analysis if image is not None else None
-    handover = Handover.objects.newest_of(study)
+    upload = OwnUpload.of(study)
+    analysis, handover = upload.analysis, upload.handover
     facts = (analysis and (analysis.pk, analysis.state), handover and (handover.pk, handover.state))
-    return {
-        "study": study,
-        "image": image,
-        "analysis": analysis,
-        "handover": handover,
-        "consent": Consent.objects.filter(study_id=study.pk).first(),
-        "has_answer": image is not None and image.latest_success is not None,
-        "now": timezone.now(),
-        "seen": hashlib.sha256(str(facts).encode()).hexdigest()[:16],
-    }
+    seen = hashlib.sha256(str(facts).encode()).hexdigest()[:16]
+    return vars(upload) | {"seen": seen}
