@@ -91,7 +91,7 @@ COPY dvc.yaml params.yaml params.quick.yaml ./
 ENV HOME=/tmp
 USER portal
 VOLUME /data
-CMD ["python", "manage.py", "train"]
+CMD ["python", "manage.py", "trainer"]
 
 # What is built when no target is named.
 FROM web

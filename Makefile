@@ -131,7 +131,7 @@ scan: ## known holes in the image, with trivy; fails for grave ones that a newer
 sbom: $(VENV)/.dev $(VENV)/.node ## lists of what the image contains (CycloneDX), in var/sbom
 	@mkdir -p var/sbom
 	@$(BIN)/cyclonedx-py requirements --output-reproducible --output-format JSON --output-file var/sbom/python.json requirements/production.txt
-	@cd frontend && $(NODE) npm sbom --package-lock-only --omit dev --sbom-format cyclonedx >../var/sbom/frontend.json
+	@cd frontend && $(NODE) npm sbom --package-lock-only --omit dev --sbom-format cyclonedx >../var/sbom/frontend.partial && mv ../var/sbom/frontend.partial ../var/sbom/frontend.json
 
 push: ## push the image to Docker Hub and ECR (TAGS, DOCKERHUB_REPOSITORY, ECR_REPOSITORY)
 	@.ci/push

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from container.make_env import environment as make_env
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = "docker.io/library/python:3.11-slim-bookworm"
@@ -148,6 +151,17 @@ class Engine:
         """Run a service of compose.yaml to its end; return what it said."""
         return self.podman("run", "--rm", *service.flags(), image, *service.command).stdout
 
+    def start_database(self, service: "Service", *, name: str) -> None:
+        """Start PostgreSQL and wait until it answers; the file's own health check says when."""
+        self.start(service, name=name, image=POSTGRES)
+        test = service.definition["healthcheck"]["test"]
+        ready = ["sh", "-c", f"PATH=$(echo /usr/lib/postgresql/*/bin):$PATH {' '.join(test[1:])} --host 127.0.0.1"]
+        end = time.monotonic() + 120
+        while self.execute(name, *ready, check=False).returncode:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{name} does not answer:\n{self.logs(name)}")
+            time.sleep(1)
+
     def execute(self, container: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in a running container."""
         return self.podman("exec", container, *command, check=check)
@@ -179,6 +193,7 @@ class Engine:
         """Remove the containers and their data; images stay."""
         for name in self.containers:
             self.podman("rm", "--force", "--time", "5", name, check=False)
+        self.containers.clear()
         self.podman("volume", "rm", "--all", "--force", check=False)
 
     def remove(self) -> None:
@@ -195,11 +210,17 @@ class Service:
     definition: Mapping[str, Any]
     environment: Mapping[str, str]
     volume_prefix: str
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def command(self) -> list[str]:
         """The command instead of the image's own, if the file names one."""
-        return [word.replace("$$", "$") for word in self.definition.get("command", [])]
+        return [self._moved(word.replace("$$", "$")) for word in self.definition.get("command", [])]
+
+    def _moved(self, text: str) -> str:
+        for there, here in self.addresses.items():
+            text = text.replace(there, here)
+        return text
 
     def flags(self) -> list[str]:
         """Return the flags. Network and limits are the test machine's."""
@@ -213,12 +234,51 @@ class Service:
         for value in self.definition.get("tmpfs", []):
             flags += ["--tmpfs", value]
         for name, value in self.environment.items():
-            flags += ["--env", f"{name}={value}"]
+            flags += ["--env", f"{name}={self._moved(value)}"]
         for volume in self.definition.get("volumes", []):
             source, _, rest = volume.partition(":")
-            place = str((ROOT / source).resolve()) if source.startswith(".") else f"{self.volume_prefix}{source}"
+            place = str((ROOT / source).resolve()) if source.startswith((".", "/")) else f"{self.volume_prefix}{source}"
             flags += ["--volume", f"{place}:{rest}"]
         return flags
+
+
+def service_of(name: str, *, values: Mapping[str, str], ports: Mapping[str, int]) -> Service:
+    """Return a service of compose.yaml as it runs on this machine's own network.
+
+    ``values`` are those of ``.env``; ``ports`` has a free one for each of database, web and mlflow that is used.
+    """
+    definition = compose()["services"][name]
+    filled = {key: filled_in(str(value), values=values) for key, value in definition["environment"].items()}
+    environment = {**values, **filled} if "env_file" in definition else filled
+    if name == "database":
+        environment["PGPORT"] = str(ports["database"])
+    elif "IRA_WEB_BIND" in environment:
+        environment["IRA_WEB_BIND"] = f"127.0.0.1:{ports['web']}"
+    addresses = {"@database:5432": f"@127.0.0.1:{ports['database']}"}
+    if "mlflow" in ports:
+        here = f"127.0.0.1:{ports['mlflow']}"
+        addresses |= {"mlflow:5000": here, "127.0.0.1:5000": here, "--port 5000": f"--port {ports['mlflow']}"}
+    volumes = [filled_in(volume, values=values) for volume in definition.get("volumes", [])]
+    return Service(
+        definition={**definition, "volumes": volumes},
+        environment=environment,
+        volume_prefix="ira-",
+        addresses=addresses,
+    )
+
+
+def values_of_env() -> dict[str, str]:
+    """Return what ``container/make_env.py`` writes into ``.env``, by name."""
+    lines = [line for line in make_env("127.0.0.1").splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def compose() -> dict[str, Any]:

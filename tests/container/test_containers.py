@@ -1,15 +1,11 @@
 """The main job in containers: the real Dockerfile is built and runs as compose.yaml says, without rights."""
 
+import functools
 import json
-import os
 import shutil
-import socket
 import sys
-import tempfile
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +14,8 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-from container.make_env import environment as make_env
-from tests.container.engine import LIMITS, POSTGRES, ROOT, TOOLS, Engine, Service, compose, filled_in
+from tests.container.engine import LIMITS, ROOT, Engine, free_port, service_of, values_of_env
 from tests.dicom_files import GREY, dicom
-from tests.tools import skip_or_fail
 
 sys.path.insert(0, str(ROOT / "docs/examples"))
 from portal_client import Portal as Client
@@ -45,22 +39,6 @@ print("TOKEN=" + ApiToken.issue(doctor, name="container test", scopes=Scope.valu
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@pytest.fixture(autouse=True)
-def told_on_failure(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Print what web and worker said last, which goes with the containers; pytest shows it where the test fails."""
-    yield
-    engine: Engine = request.getfixturevalue("engine")
-    for name in engine.containers:
-        sys.stdout.write(f"── {name}\n{engine.logs(name)[-6000:]}\n")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Installation:
     """What runs, and how it is reached."""
@@ -81,21 +59,6 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    for tool in TOOLS:
-        if shutil.which(tool) is None:
-            skip_or_fail(f"{tool} is not installed (apt-get install {' '.join(TOOLS)})")
-    # Whoever works on the image keeps its layers from one run to the next.
-    kept = os.environ.get("IRA_TEST_CONTAINER_FOLDER")
-    made = Engine(folder=Path(kept or tempfile.mkdtemp(prefix="ira-container-")))
-    yield made
-    if kept:
-        made.remove_containers()
-    else:
-        made.remove()
-
-
-@pytest.fixture(scope="module")
 def images(engine: Engine) -> dict[str, str]:
     """Build everything that serves; the three share all layers."""
     engine.make_base_images()
@@ -105,28 +68,11 @@ def images(engine: Engine) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def installation(engine: Engine, images: dict[str, str]) -> Installation:
     """Start database, web, worker and scheduler as compose.yaml says, on ports of their own."""
-    web, database = free_port(), free_port()
-    host = f"127.0.0.1:{web}"
-    lines = [line for line in make_env("127.0.0.1").splitlines() if line and not line.startswith("#")]
-    values = dict(line.split("=", 1) for line in lines)
-
-    def service(name: str) -> Service:
-        definition = compose()["services"][name]
-        filled = {
-            key: filled_in(str(value), values=values).replace("@database:5432", f"@127.0.0.1:{database}")
-            for key, value in definition["environment"].items()
-        }
-        environment = values | filled if "env_file" in definition else filled
-        environment |= {"PGPORT": str(database)} if name == "database" else {"IRA_WEB_BIND": host}
-        return Service(definition=definition, environment=environment, volume_prefix="ira-")
-
-    test = compose()["services"]["database"]["healthcheck"]["test"]
-    engine.start(service("database"), name="ira-database", image=POSTGRES)
-    end = time.monotonic() + 120
-    ready = ["sh", "-c", f"PATH=$(echo /usr/lib/postgresql/*/bin):$PATH {' '.join(test[1:])} --host 127.0.0.1"]
-    while engine.execute("ira-database", *ready, check=False).returncode:
-        assert time.monotonic() < end, engine.logs("ira-database")
-        time.sleep(1)
+    ports = {"web": free_port(), "database": free_port()}
+    host = f"127.0.0.1:{ports['web']}"
+    values = values_of_env()
+    service = functools.partial(service_of, values=values, ports=ports)
+    engine.start_database(service("database"), name="ira-database")
     engine.run_once(service("migrate"), image=images["web"])
     for name in ("web", "worker", "scheduler"):
         engine.start(service(name), name=f"ira-{name}", image=images[name])

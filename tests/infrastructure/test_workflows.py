@@ -1,5 +1,6 @@
 """The workflows of GitHub Actions: lint finds nothing, and their steps are make targets that run on any machine."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -92,3 +93,21 @@ def test_nothing_is_deployed_that_has_not_passed_and_every_action_has_a_version(
     assert (needs["image"], needs["deploy"]) == ("checks", "image")
     uses = [step["uses"] for step in steps() if "uses" in step]
     assert all(re.fullmatch(r"[\w./-]+@v\d+(\.\d+)*", name) for name in uses), uses
+
+
+def test_the_lists_of_what_the_image_contains_name_every_package() -> None:
+    subprocess.run(["make", "--silent", "sbom"], cwd=ROOT, check=True, capture_output=True)
+    pinned = re.findall(
+        r"^([\w.-]+)(?:\[[\w,]+\])?==", (ROOT / "requirements/production.txt").read_text(), re.MULTILINE
+    )
+    assert len(pinned) > 50
+    assert named_in("python.json") == set(pinned)
+    wanted = json.loads((ROOT / "frontend/package.json").read_text())
+    assert named_in("frontend.json") > set(wanted["dependencies"])
+    assert not named_in("frontend.json") & set(wanted["devDependencies"])
+
+
+def named_in(name: str) -> set[str]:
+    """Return the names of the packages that a CycloneDX list in var/sbom holds."""
+    components: list[dict[str, str]] = json.loads((ROOT / "var/sbom" / name).read_text())["components"]
+    return {one["name"] for one in components}
