@@ -336,7 +336,22 @@ OWN_UPLOADS = [
     post("own_study", only(("patient",), 204), own, method="delete", state="own"),
     post("own_study", only(("patient",), 409), asked, method="delete", state="asked"),
 ]
-API_TABLE: list[Line] = [*GENERAL, *MODELS, *PATIENTS_AND_STUDIES, *REPORTS, *PATIENTS_RIGHTS, *OWN_UPLOADS]
+OF_THE_HOSPITAL = ("doctor", "reader", "colleague")
+
+
+def hand_over(world: Any) -> dict[str, Any]:
+    return {"handover_id": world.asked.pk}
+
+
+HANDOVERS = [
+    get("hand_overs", only(DOCTORS, 200)),
+    get("hand_over", only(OF_THE_HOSPITAL, 200), hand_over),
+    # The patient has a record there, so no number is needed.
+    post("hand_over_take", only(OF_THE_HOSPITAL, 200), hand_over),
+    post("hand_over_decline", only(OF_THE_HOSPITAL, 400), hand_over, state="empty"),
+    post("hand_over_decline", only(OF_THE_HOSPITAL, 200), hand_over, body={"reason": "No."}, state="with a reason"),
+]
+API_TABLE: list[Line] = [*GENERAL, *MODELS, *PATIENTS_AND_STUDIES, *REPORTS, *PATIENTS_RIGHTS, *OWN_UPLOADS, *HANDOVERS]
 # After everything else, because it deletes an archive from the disk.
 API_LAST: list[Line] = [post("my_data", only(PATIENTS, 202))]
 API_PICTURES_OF_THE_ANSWER = (

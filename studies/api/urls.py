@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from studies.api import analyses, imports, model, own, patients, reviews, studies
+from studies.api import analyses, handovers, imports, model, own, patients, reviews, studies
 from studies.uploads import takes_many_files
 
 urlpatterns = [
@@ -52,6 +52,10 @@ urlpatterns = [
     path("own-studies/<uuid:study_id>/hand-over/", own.OwnHandover.as_view(), name="own_handover"),
     path("own-studies/<uuid:study_id>/hand-over/withdraw/", own.OwnWithdraw.as_view(), name="own_withdraw"),
     path("hospitals/", own.Hospitals.as_view(), name="hospitals"),
+    path("hand-overs/", handovers.Handovers.as_view(), name="hand_overs"),
+    path("hand-overs/<uuid:handover_id>/", handovers.OneHandover.as_view(), name="hand_over"),
+    path("hand-overs/<uuid:handover_id>/take/", handovers.HandoverTake.as_view(), name="hand_over_take"),
+    path("hand-overs/<uuid:handover_id>/decline/", handovers.HandoverDecline.as_view(), name="hand_over_decline"),
     path("model/", model.Model.as_view(), name="model"),
     path("classify/", model.Classify.as_view(), name="classify"),
 ]

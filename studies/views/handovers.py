@@ -56,7 +56,7 @@ def handover_take(request: HttpRequest, handover_id: uuid.UUID) -> HttpResponseB
             return redirect("studies:handover_list")
         else:
             AccessEvent.record(request, action=AccessEvent.Action.CLAIMED, target=study)
-            _tell_patient(request, handover)
+            tell_patient(request, handover)
             messages.success(request, _("You have taken this study over. The patient is told."))
             return redirect("studies:study_detail", study_id=study.id)
     AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=handover)
@@ -84,17 +84,17 @@ def handover_decline(request: HttpRequest, handover_id: uuid.UUID) -> HttpRespon
         messages.warning(request, str(error))
     else:
         AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=handover)
-        _tell_patient(request, handover)
+        tell_patient(request, handover)
         messages.success(request, _("The request is declined. The patient is told and reads your reason."))
     return redirect("studies:handover_list")
+
+
+def tell_patient(request: HttpRequest, handover: Handover) -> bool:
+    """Mail that there is news, and nothing about what."""
+    url = request.build_absolute_uri(reverse("studies:own_study", kwargs={"study_id": handover.study_id}))
+    return send_notice(request, template="studies/email/own_news", to=handover.requested_by, url=url)
 
 
 def _seen(request: HttpRequest, handover_id: uuid.UUID) -> Handover:
     seen = Handover.objects.seen_by(current_user(request)).select_related("study__patient", "hospital", "decided_by")
     return get_object_or_404(seen, id=handover_id)
-
-
-def _tell_patient(request: HttpRequest, handover: Handover) -> bool:
-    """Mail that there is news, and nothing about what."""
-    url = request.build_absolute_uri(reverse("studies:own_study", kwargs={"study_id": handover.study_id}))
-    return send_notice(request, template="studies/email/own_news", to=handover.requested_by, url=url)
