@@ -161,6 +161,8 @@ PATIENTS_AND_STUDIES = [
     post("patients", only(DOCTORS, 201), body=NEW_PATIENT, state="filled in"),
     get("patient", READ, patient),
     post("patient", change(200), patient, body={"email": "new@example.org"}, method="patch"),
+    post("patient", only(READERS, 403), patient, body={"teaching": "allowed"}, method="patch", state="with a log-in"),
+    get("worth_judging", only(DOCTORS, 200)),
     get("colleagues", only(DOCTORS, 200)),
     get("studies", only(DOCTORS, 200)),
     send("studies", only(DOCTORS, 400)),
@@ -282,6 +284,9 @@ REPORTS = [
 PATIENTS_RIGHTS = [
     get("own_record", only(PATIENTS, 200)),
     get("own_history", only(PATIENTS, 200)),
+    get("own_teaching", only(PATIENTS, 200)),
+    post("own_teaching_change", only(("patient",), 400), patient, method="patch", state="empty"),
+    post("own_teaching_change", only(("patient",), 200), patient, body={"teaching": "refused"}, method="patch"),
     get("erasures", only(PATIENTS, 200)),
     post("erasures", only(PATIENTS, 400), state="empty"),
     post(

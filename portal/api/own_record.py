@@ -1,11 +1,11 @@
-"""A patient's rights over a record: who has looked, and asking a hospital to erase it."""
+"""A patient's rights over a record: who has looked, whether it teaches the model, and asking a hospital to erase it."""
 
 import uuid
 from typing import Any
 
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,11 +13,13 @@ from rest_framework.response import Response
 from accounts.api.problems import check, conflict, invalid
 from accounts.api.serializers import Body
 from accounts.api.views import PATIENT, ApiView, as_form, json_of
+from accounts.models import AccessEvent
 from portal.access_history import history_of
 from portal.erasure_pages import WishForm
+from portal.learning.teaching_page import TeachingForm
 from studies.api.common import AFTER, listed, page_response
 from studies.errors import ErasureError
-from studies.models import ErasureRequest
+from studies.models import ErasureRequest, Teaching
 
 TAGS = ["own record"]
 
@@ -73,6 +75,27 @@ class RecordSerializer(serializers.Serializer):
     hospital = serializers.CharField(source="hospital.name")
 
 
+class TeachingSerializer(RecordSerializer):
+    """A record, and your word on whether its pictures and corrections teach the model."""
+
+    teaching = serializers.ChoiceField(choices=Teaching.choices, help_text="Empty: as the hospital decides.")
+    teaches_model = serializers.BooleanField(
+        source="hospital.teaches_model", help_text="Where false, nothing is used, whatever you said."
+    )
+
+
+class TeachingListSerializer(serializers.Serializer):
+    """The records about you with your word on teaching."""
+
+    records = TeachingSerializer(many=True)
+
+
+class TeachingBody(Body):
+    """Your word for one record."""
+
+    teaching = serializers.ChoiceField(choices=Teaching.choices)
+
+
 class OwnRecordsSerializer(serializers.Serializer):
     """The records about you."""
 
@@ -91,6 +114,52 @@ class OwnRecord(ApiView):
         """List the patient's records at hospitals."""
         records = self.user.patient_records.filter(hospital__isnull=False).select_related("hospital")
         return Response({"records": RecordSerializer(records.order_by("created_at", "id"), many=True).data})
+
+
+class OwnTeaching(ApiView):
+    """A patient's word on teaching the model."""
+
+    role = PATIENT
+
+    @extend_schema(
+        operation_id="own_teaching",
+        tags=TAGS,
+        summary="Whether your records teach the model",
+        description=(
+            "Slices and doctors' corrections, without name, dates and numbers. Pictures that you uploaded yourself are "
+            "used only where this says `allowed`."
+        ),
+        responses=TeachingListSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        """List the patient's records at hospitals with the patient's word on each."""
+        records = self.user.patient_records.filter(hospital__isnull=False).select_related("hospital")
+        return Response({"records": TeachingSerializer(records.order_by("created_at", "id"), many=True).data})
+
+
+class OwnTeachingChange(ApiView):
+    """A patient's word for one record."""
+
+    role = PATIENT
+
+    @extend_schema(
+        operation_id="own_teaching_change",
+        tags=TAGS,
+        summary="Allow or refuse that a record teaches the model",
+        description="It holds from the next export on; what was learnt before stays in versions that exist already.",
+        request=TeachingBody,
+        examples=[OpenApiExample("A refusal", value={"teaching": "refused"}, request_only=True)],
+        responses=TeachingSerializer,
+    )
+    def patch(self, request: Request, patient_id: uuid.UUID) -> Response:
+        """Store the patient's word for one record."""
+        own = self.user.patient_records.filter(hospital__isnull=False).select_related("hospital")
+        record = get_object_or_404(own, id=patient_id)
+        form = TeachingForm(as_form(json_of(request, TeachingBody)), instance=record)
+        check(form)
+        form.save()
+        AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=record)
+        return Response(TeachingSerializer(record).data)
 
 
 class OwnHistory(ApiView):

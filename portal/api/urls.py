@@ -2,7 +2,7 @@
 
 from django.urls import include, path, re_path
 
-from portal.api import models, own_record, views
+from portal.api import models, own_record, views, worth_judging
 
 app_name = "api"
 urlpatterns = [
@@ -18,8 +18,11 @@ urlpatterns = [
     path("models/<uuid:version_id>/challenge/", models.Challenge.as_view(), name="model_challenge"),
     path("my-record/", own_record.OwnRecord.as_view(), name="own_record"),
     path("my-record/history/", own_record.OwnHistory.as_view(), name="own_history"),
+    path("my-record/teaching/", own_record.OwnTeaching.as_view(), name="own_teaching"),
+    path("my-record/teaching/<uuid:patient_id>/", own_record.OwnTeachingChange.as_view(), name="own_teaching_change"),
     path("my-record/erasures/", own_record.Erasures.as_view(), name="erasures"),
     path("my-record/erasures/<uuid:wish_id>/withdraw/", own_record.ErasureWithdraw.as_view(), name="erasure_withdraw"),
+    path("worth-judging/", worth_judging.WorthJudging.as_view(), name="worth_judging"),
     path("health/", views.Health.as_view(), name="health"),
     path("openapi.json", views.Description.as_view(), name="schema"),
     path("docs/", views.documentation, name="docs"),

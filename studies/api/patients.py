@@ -20,7 +20,7 @@ from studies.api.serializers import (
     PatientSummarySerializer,
 )
 from studies.errors import RecordNumberTakenError
-from studies.forms import PatientFilterForm, PatientForm
+from studies.forms import PatientChangeForm, PatientFilterForm, PatientForm
 from studies.intake import create_patient
 from studies.models import Patient
 
@@ -97,7 +97,9 @@ class OnePatient(ApiView):
         operation_id="patients_change",
         tags=TAGS,
         summary="Correct a record",
+        description="`teaching` of a patient who has a log-in is theirs to change: 403.",
         request=PatientChangeBody,
+        examples=[OpenApiExample("A patient who told you", value={"teaching": "refused"}, request_only=True)],
         responses=PatientSerializer,
     )
     def patch(self, request: Request, patient_id: uuid.UUID) -> Response:
@@ -105,9 +107,11 @@ class OnePatient(ApiView):
         patient = visible_patient(self.user, patient_id)
         if not patient.can_be_changed_by(self.user):
             raise PermissionDenied(_("You may read this record, but not change it."))
-        stored = model_to_dict(patient, fields=PatientForm.Meta.fields)
-        values = as_form(stored | json_of(request, PatientChangeBody))
-        form = PatientForm(values, instance=patient, doctor=self.user)
+        wanted = json_of(request, PatientChangeBody)
+        stored = model_to_dict(patient, fields=PatientChangeForm.Meta.fields)
+        form = PatientChangeForm(as_form(stored | wanted), instance=patient, doctor=self.user)
+        if not set(wanted) <= set(form.fields):
+            raise PermissionDenied(_("Whether this record teaches the model is said by the patient, who has a log-in."))
         check(form)
         form.save()
         AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=patient)

@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from accounts.api.serializers import Body
 from studies.api.common import link
-from studies.models import Analysis, Diagnosis, EffectiveFinding, FindingReview, Image, Patient, Study
+from studies.models import Analysis, Diagnosis, EffectiveFinding, FindingReview, Image, Patient, Study, Teaching
 from studies.models.study import CLASS_LABELS
 from studies.outlines import MAX_OUTLINE_BYTES
 from studies.sentences import in_the_readers_language
@@ -53,6 +53,9 @@ class PatientSerializer(PatientSummarySerializer):
     email = serializers.EmailField(allow_blank=True)
     has_login = serializers.SerializerMethodField()
     can_change = serializers.SerializerMethodField()
+    teaching = serializers.SerializerMethodField(
+        help_text="As noted of a patient without a log-in; null where that is the patient's, or not yours to change."
+    )
     studies_url = serializers.SerializerMethodField()
 
     def get_has_login(self, patient: Patient) -> bool:
@@ -62,6 +65,11 @@ class PatientSerializer(PatientSummarySerializer):
     def get_can_change(self, patient: Patient) -> bool:
         """Return whether whoever asks may correct the record."""
         return patient.can_be_changed_by(self.context["request"].user)
+
+    @extend_schema_field(serializers.ChoiceField(choices=Teaching.values, allow_null=True))
+    def get_teaching(self, patient: Patient) -> str | None:
+        """Return the note of a doctor, as the page on which it is changed shows it."""
+        return patient.teaching if patient.user_id is None and self.get_can_change(patient) else None
 
     def get_studies_url(self, patient: Patient) -> str:
         """Return the address of the studies of this patient that may be seen."""
@@ -85,6 +93,9 @@ class PatientChangeBody(PatientBody):
     family_name = serializers.CharField(max_length=80, required=False)
     given_name = serializers.CharField(max_length=80, required=False)
     birth_date = serializers.DateField(required=False)
+    teaching = serializers.ChoiceField(
+        choices=Teaching.choices, required=False, help_text="Of a patient without a log-in, who has told you."
+    )
 
 
 # --- studies ----------------------------------------------------------------------------------------------------------

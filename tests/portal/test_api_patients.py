@@ -8,11 +8,12 @@ from django.core.cache import cache
 
 from accounts.models import AccessEvent, User
 from reports.models import Report, ShareLink
-from studies.models import ErasureRequest
+from studies.models import ErasureRequest, Patient
 from tests.factories import (
     AnalysisFactory,
     DoctorFactory,
     ImageFactory,
+    OwnStudyFactory,
     PatientFactory,
     ReportFactory,
     StudyFactory,
@@ -101,3 +102,40 @@ class TestOwnRecord:
         assert is_problem(program.post("my-record/erasures/", {"patient": str(released.study.patient_id)}), 404)
         assert is_problem(program.post(f"my-record/erasures/{uuid.uuid4()}/withdraw/"), 404)
         assert not ErasureRequest.objects.exists()
+
+
+class TestTeaching:
+    def test_a_patient_says_for_each_record_whether_it_teaches(self, released: Report, reader: User) -> None:
+        program, record = Program(reader), released.study.patient
+        OwnStudyFactory(created_by=reader)  # in a record without a hospital, which is none of these
+        (row,) = program.get("my-record/teaching/").json()["records"]
+        assert row == {
+            "id": str(record.pk),
+            "hospital": record.hospital.name,
+            "teaching": "",
+            "teaches_model": False,
+        }
+        for word in ("refused", "allowed", ""):
+            said = program.patch(f"my-record/teaching/{record.pk}/", {"teaching": word})
+            assert (said.status_code, said.json()["teaching"]) == (200, word)
+            assert Patient.objects.get(pk=record.pk).teaching == word
+        assert AccessEvent.objects.filter(action="changed", target_id=record.pk, actor=reader).count() == 3
+
+    def test_there_are_three_answers_and_no_other(self, released: Report, reader: User) -> None:
+        path = f"my-record/teaching/{released.study.patient_id}/"
+        for body in ({}, {"teaching": "perhaps"}, {"teaching": True}, {"teaching": None}):
+            assert is_problem(Program(reader).patch(path, body), 400, "teaching")
+        assert is_problem(Program(reader, scopes=["read"]).patch(path, {"teaching": "allowed"}), 403, "write")
+        assert Patient.objects.get(pk=released.study.patient_id).teaching == ""
+
+    def test_nobody_else_says_it(self, released: Report) -> None:
+        record = released.study.patient
+        for stranger in (UserFactory(), released.study.created_by, DoctorFactory()):
+            program = Program(stranger)
+            assert is_problem(program.patch(f"my-record/teaching/{record.pk}/", {"teaching": "allowed"}), 404)
+        assert Program(UserFactory()).get("my-record/teaching/").json()["records"] == []
+        assert Patient.objects.get(pk=record.pk).teaching == ""
+
+    def test_the_record_of_an_own_upload_is_not_one_of_them(self, reader: User) -> None:
+        own = OwnStudyFactory(created_by=reader).patient
+        assert is_problem(Program(reader).patch(f"my-record/teaching/{own.pk}/", {"teaching": "allowed"}), 404)

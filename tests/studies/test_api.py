@@ -128,6 +128,32 @@ class TestPatients:
         assert Program(colleague).get(path).json()["can_change"] is False
         assert is_problem(Program(colleague).patch(path, {"email": ""}), 403)
 
+    def test_a_doctor_notes_what_a_patient_without_a_log_in_says_of_teaching(
+        self, program: Program, doctor: User, hospital: Hospital
+    ) -> None:
+        study = StudyFactory(created_by=doctor)
+        path = f"patients/{study.patient_id}/"
+        assert program.get(path).json()["teaching"] == ""
+        assert program.patch(path, {"teaching": "refused"}).json()["teaching"] == "refused"
+        # What is not named stays.
+        assert program.patch(path, {"given_name": "Eva"}).json()["teaching"] == "refused"
+        reader = DoctorFactory(hospital=hospital)
+        grant_study(study, to=reader, can_change=False)
+        assert Program(reader).get(path).json()["teaching"] is None
+        assert is_problem(Program(reader).patch(path, {"teaching": "allowed"}), 403, "not change it")
+
+    def test_what_a_patient_with_a_log_in_says_of_teaching_is_theirs(
+        self, program: Program, doctor: User, stranger: Program
+    ) -> None:
+        patient = PatientFactory(created_by=doctor, user=UserFactory(), teaching="refused")
+        path = f"patients/{patient.pk}/"
+        assert program.get(path).json()["teaching"] is None
+        assert is_problem(program.patch(path, {"teaching": "allowed"}), 403, "said by the patient")
+        assert program.patch(path, {"given_name": "Eva"}).status_code == 200
+        assert is_problem(stranger.patch(path, {"teaching": "allowed"}), 404)
+        patient.refresh_from_db()
+        assert (patient.teaching, patient.given_name) == ("refused", "Eva")
+
     def test_pages_follow_each_other_by_key(self, program: Program, doctor: User) -> None:
         for number in range(30):
             PatientFactory(created_by=doctor, family_name=f"N{number:02}")
