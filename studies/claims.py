@@ -1,6 +1,8 @@
 """A person who logs in claims the record that a hospital keeps about them, so that its reports reach them."""
 
 import datetime
+import math
+from typing import Final
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
@@ -9,10 +11,20 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 from studies.errors import ClaimLockedError, InvitationError
 from studies.models import Patient, RecordClaimGuard, RecordInvitation
+
+# One sentence for whatever was wrong, so that nobody learns which of the guesses was right.
+NO_SUCH_RECORD: Final = gettext_lazy(
+    "No record with this number and date of birth is kept under your e-mail address. Please check both; if they are "
+    "right, ask the hospital whether it has your e-mail address."
+)
+NOT_THAT_INVITED: Final = gettext_lazy(
+    "Record number or date of birth does not match. Please check both in the hospital's letter."
+)
 
 
 def claim_record(user: User, *, record_number: str, birth_date: datetime.date) -> Patient | None:
@@ -92,7 +104,8 @@ def _open_guard(user: User) -> RecordClaimGuard:
                 "There were too many tries that did not match. For your safety please wait until %(time)s, or ask the "
                 "hospital to check the record number and the e-mail address that it keeps."
             )
-            % {"time": f"{until:%H:%M}"}
+            % {"time": f"{until:%H:%M}"},
+            wait_s=max(1, math.ceil((until - timezone.now()).total_seconds())),
         )
     return guard
 

@@ -30,7 +30,11 @@ class GrantError(StudiesError):
 
 
 class ClaimLockedError(StudiesError):
-    """Too many wrong guesses; the person has to wait before the next try."""
+    """Too many wrong guesses; the person has to wait ``wait_s`` seconds before the next try."""
+
+    def __init__(self, sentence: str, *, wait_s: int) -> None:
+        super().__init__(sentence)
+        self.wait_s = wait_s
 
 
 class QuotaError(StudiesError):

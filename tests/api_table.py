@@ -161,6 +161,7 @@ PATIENTS_AND_STUDIES = [
     post("patients", only(DOCTORS, 201), body=NEW_PATIENT, state="filled in"),
     get("patient", READ, patient),
     post("patient", change(200), patient, body={"email": "new@example.org"}, method="patch"),
+    post("patient_invitation", change(409), patient, state="of somebody with a log-in"),
     post("patient", only(READERS, 403), patient, body={"teaching": "allowed"}, method="patch", state="with a log-in"),
     get("worth_judging", only(DOCTORS, 200)),
     get("colleagues", only(DOCTORS, 200)),
@@ -284,6 +285,19 @@ REPORTS = [
 PATIENTS_RIGHTS = [
     get("own_record", only(PATIENTS, 200)),
     get("own_history", only(PATIENTS, 200)),
+    post("own_record_claim", only(PATIENTS, 400), state="empty"),
+    post(
+        "own_record_claim",
+        only(PATIENTS, 400),
+        body={"record_number": "R-1", "birth_date": "1960-05-17"},
+        state="of somebody else",
+    ),
+    post(
+        "own_record_claim",
+        only(PATIENTS, 410),
+        body={"record_number": "R-1", "birth_date": "1960-05-17", "invitation": "no-such-token"},
+        state="with an old invitation",
+    ),
     get("own_teaching", only(PATIENTS, 200)),
     post("own_teaching_change", only(("patient",), 400), patient, method="patch", state="empty"),
     post("own_teaching_change", only(("patient",), 200), patient, body={"teaching": "refused"}, method="patch"),

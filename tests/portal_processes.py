@@ -19,6 +19,7 @@ from tests.tools import ROOT
 UP_WITHIN_S = 120
 PEOPLE = """
 import json
+from allauth.account.models import EmailAddress
 from django.utils import timezone
 from accounts.models import ApiToken, Hospital, Role, Scope, User
 hospital = Hospital.objects.create(name="Hospital", department="Radiology")
@@ -29,6 +30,7 @@ doctor = User.objects.create_user(
 patient = User.objects.create_user(
     email="ann@example.org", password="a-long-password", given_name="Ann", family_name="Example", role=Role.PATIENT
 )
+EmailAddress.objects.create(user=patient, email=patient.email, verified=True, primary=True)
 print(json.dumps({
     who.role: ApiToken.issue(who, name="test", scopes=Scope.values, days=1)[1] for who in (doctor, patient)
 }))

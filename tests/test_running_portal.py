@@ -85,6 +85,7 @@ def test_the_walk_with_curl(portal: RunningPortal, folder: Path) -> None:
     assert is_a_picture_of_the_slice(folder / "overlay.png")
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF-")
     assert "Automatic, not read by a doctor\n" in printed
+    assert printed.endswith("ann@example.org\nHospital\n")
     assert "Please bring us the whole examination.\nrequested\nwithdrawn\n" in printed
     assert (folder / "automatic.pdf").read_bytes().startswith(b"%PDF-")
     assert len(zipfile.ZipFile(folder / "reports.zip").namelist()) >= 1

@@ -67,6 +67,14 @@ def visible_patient(doctor: User, patient_id: uuid.UUID) -> Patient:
     return get_object_or_404(Patient.objects.visible_to(doctor).select_related("user", "hospital"), id=patient_id)
 
 
+def changeable_patient(doctor: User, patient_id: uuid.UUID) -> Patient:
+    """Return a record that the doctor may correct. Raises ``PermissionDenied`` for one that may only be read."""
+    patient = visible_patient(doctor, patient_id)
+    if not patient.can_be_changed_by(doctor):
+        raise PermissionDenied(_("You may read this record, but not change it."))
+    return patient
+
+
 def visible_study(doctor: User, study_id: uuid.UUID) -> Study:
     """Return a study with its patient and hospital; what this doctor may not see does not exist."""
     visible = Study.objects.visible_to(doctor).select_related("patient__hospital", "created_by")

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from accounts.api.problems import check, conflict
 from accounts.api.views import DOCTOR, ApiView, as_form, json_of
 from accounts.models import AccessEvent
-from studies.api.common import AFTER, link, listed, page_response, visible_patient
+from studies.api.common import AFTER, changeable_patient, link, listed, page_response, visible_patient
 from studies.api.serializers import (
     PatientBody,
     PatientChangeBody,
@@ -104,9 +104,7 @@ class OnePatient(ApiView):
     )
     def patch(self, request: Request, patient_id: uuid.UUID) -> Response:
         """Correct a record; what is not named stays as it is."""
-        patient = visible_patient(self.user, patient_id)
-        if not patient.can_be_changed_by(self.user):
-            raise PermissionDenied(_("You may read this record, but not change it."))
+        patient = changeable_patient(self.user, patient_id)
         wanted = json_of(request, PatientChangeBody)
         stored = model_to_dict(patient, fields=PatientChangeForm.Meta.fields)
         form = PatientChangeForm(as_form(stored | wanted), instance=patient, doctor=self.user)

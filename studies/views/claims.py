@@ -19,7 +19,7 @@ from studies import claims
 from studies.access import current_user, doctors_only, patients_only
 from studies.errors import ClaimLockedError, InvitationError
 from studies.forms import ClaimForm
-from studies.models import Patient
+from studies.models import Patient, RecordInvitation
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -42,13 +42,7 @@ def claim_record(request: HttpRequest) -> HttpResponseBase:
                     % {"hospital": patient.hospital},
                 )
                 return redirect("home")
-            form.add_error(
-                None,
-                _(
-                    "No record with this number and date of birth is kept under your e-mail address. Please check "
-                    "both; if they are right, ask the hospital whether it has your e-mail address."
-                ),
-            )
+            form.add_error(None, claims.NO_SUCH_RECORD)
     records = user.patient_records.filter(hospital__isnull=False).select_related("hospital")
     return render(
         request,
@@ -87,10 +81,7 @@ def claim_invitation(request: HttpRequest, token: str) -> HttpResponseBase:
                     % {"hospital": patient.hospital},
                 )
                 return redirect("home")
-            form.add_error(
-                None,
-                _("Record number or date of birth does not match. Please check both in the hospital's letter."),
-            )
+            form.add_error(None, claims.NOT_THAT_INVITED)
     return render(
         request,
         "studies/claim_invitation.html",
@@ -108,16 +99,22 @@ def patient_invite(request: HttpRequest, patient_id: uuid.UUID) -> HttpResponseB
     if not patient.can_be_changed_by(doctor):
         raise PermissionDenied(_("You may read this record, but not change it."))
     try:
-        invitation, token = claims.invite_patient(patient, by=doctor)
+        invitation = mail_invitation(request, patient)
     except InvitationError as error:
         messages.warning(request, str(error))
         return redirect("studies:patient_detail", patient_id=patient.id)
+    messages.success(
+        request, _("The invitation was mailed to %(email)s. It works once, for 14 days.") % {"email": invitation.email}
+    )
+    return redirect("studies:patient_detail", patient_id=patient.id)
+
+
+def mail_invitation(request: HttpRequest, patient: Patient) -> RecordInvitation:
+    """Mail the patient an invitation in place of an older one, and note it. Raises ``InvitationError``."""
+    invitation, token = claims.invite_patient(patient, by=current_user(request))
     url = request.build_absolute_uri(reverse("studies:claim_invitation", kwargs={"token": token}))
     with request_context(request):
         context = {"patient": patient, "invitation": invitation, "url": url}
         get_adapter(request).send_mail("studies/email/invitation", invitation.email, context)
     AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=patient)
-    messages.success(
-        request, _("The invitation was mailed to %(email)s. It works once, for 14 days.") % {"email": invitation.email}
-    )
-    return redirect("studies:patient_detail", patient_id=patient.id)
+    return invitation
