@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Final
 
 from django.conf import settings
 from django.core.mail import send_mail
@@ -20,6 +21,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.language import speaking_to
 from accounts.models import AccessEvent, Role, User
@@ -27,6 +29,10 @@ from studies.models import Patient, PatientUserObjectPermission, StudyUserObject
 from studies.permissions import grant_in_emergency
 
 logger = logging.getLogger(__name__)
+# A record of another hospital is none: one sentence for both.
+NO_SUCH_RECORD: Final = gettext_lazy(
+    "Your hospital keeps no record with this number and date of birth. Please check both."
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,6 +163,13 @@ PATIENTS_AND_STUDIES = [
     post("patient", change(200), patient, body={"email": "new@example.org"}, method="patch"),
     post("patient_invitation", change(409), patient, state="of somebody with a log-in"),
     post("patient", only(READERS, 403), patient, body={"teaching": "allowed"}, method="patch", state="with a log-in"),
+    post("emergency_access", only(DOCTORS, 400), state="empty"),
+    post(
+        "emergency_access",
+        only(DOCTORS, 400),
+        body={"record_number": "R-NONE", "birth_date": "1960-05-17", "reason": "Nobody can be reached on his ward."},
+        state="no such record",
+    ),
     get("worth_judging", only(DOCTORS, 200)),
     get("colleagues", only(DOCTORS, 200)),
     get("studies", only(DOCTORS, 200)),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, cast
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
 from django.http import Http404, HttpRequest, QueryDict
 from django.http.multipartparser import MultiPartParserError
 from django.utils.datastructures import MultiValueDict
@@ -30,9 +30,11 @@ class ApiView(APIView):
 
     ``role`` says whom it is for; for everybody else it does not exist, as a page of another role does not. ``scopes``
     says by method what a token has to be made for: reading for what only reads, writing for the rest, unless named.
+    ``is_for_people`` says that no token is made for it, because a person has to be there.
     """
 
     role: ClassVar[str] = ""
+    is_for_people: ClassVar[bool] = False
     scopes: ClassVar[Mapping[str, str]] = {}
     parser_classes = [JSONParser]
     metadata_class = None  # the description is the OpenAPI document
@@ -77,6 +79,8 @@ class ApiView(APIView):
         }
         if not meant[self.role]:
             raise Http404
+        if self.is_for_people and isinstance(request.auth, ApiToken):
+            raise PermissionDenied(_("No token is made for this. Please log in to the portal and do it there."))
         method = request.method or "GET"
         if hasattr(self, method.lower()) and isinstance(request.auth, ApiToken):
             scope = self.scope_for(method)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from studies.api import analyses, claims, handovers, imports, model, own, patients, reviews, studies
+from studies.api import analyses, claims, emergency, handovers, imports, model, own, patients, reviews, studies
 from studies.uploads import takes_many_files
 
 urlpatterns = [
@@ -10,6 +10,7 @@ urlpatterns = [
     path("patients/<uuid:patient_id>/", patients.OnePatient.as_view(), name="patient"),
     path("patients/<uuid:patient_id>/invitation/", claims.PatientInvitation.as_view(), name="patient_invitation"),
     path("my-record/claim/", claims.RecordClaim.as_view(), name="own_record_claim"),
+    path("emergency/", emergency.EmergencyAccess.as_view(), name="emergency_access"),
     path("colleagues/", studies.Colleagues.as_view(), name="colleagues"),
     path("studies/", studies.Studies.as_view(), name="studies"),
     path("studies/mark/", studies.StudyMarks.as_view(), name="study_marks"),

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods
 
 from accounts.limits import too_many_tries, wait_for
 from studies.access import current_user, doctors_only
-from studies.emergency import open_in_emergency
+from studies.emergency import NO_SUCH_RECORD, open_in_emergency
 from studies.forms import EmergencyForm
 
 
@@ -30,9 +30,6 @@ def emergency_access(request: HttpRequest) -> HttpResponseBase:
             # Otherwise the banner on the page says all that there is to say.
             return redirect("studies:patient_detail", patient_id=opening.patient.id)
         else:
-            form.add_error(
-                None,
-                _("Your hospital keeps no record with this number and date of birth. Please check both."),
-            )
+            form.add_error(None, NO_SUCH_RECORD)
     context = {"form": form, "minutes": settings.EMERGENCY_ACCESS_MINUTES}
     return render(request, "studies/emergency_access.html", context, status=status)
