@@ -1,9 +1,9 @@
 """A patient's own uploads: what is agreed to, new, list, one, picture, again, to a hospital and back, deleted."""
 
 import uuid
-from typing import Any, cast
+from typing import Any
 
-from django.http import HttpResponse, HttpResponseBase
+from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
@@ -324,7 +324,7 @@ class OwnPicture(ApiView):
     )
     def get(self, request: Request, study_id: uuid.UUID) -> HttpResponseBase:
         """Send the slice as it is stored."""
-        return cast(HttpResponse, pages.own_picture(self.page_request, study_id))
+        return pages.own_picture(self.page_request, study_id)
 
 
 class OwnRetry(ApiView):
