@@ -30,7 +30,7 @@ class OwnUpload:
     analysis: Analysis | None
     handover: Handover | None
     consent: Consent | None
-    has_answer: bool
+    has_report: bool
 
     @classmethod
     def of(cls, study: Study) -> "OwnUpload":
@@ -42,7 +42,7 @@ class OwnUpload:
             analysis=image.latest_analysis if image is not None else None,
             handover=Handover.objects.newest_of(study),
             consent=Consent.objects.filter(study_id=study.pk).first(),
-            has_answer=image is not None and image.latest_success is not None,
+            has_report=image is not None and image.latest_success is not None and _has_or_gets_report(study),
         )
 
     def analyse_again(self, *, by: User) -> Analysis:
@@ -55,6 +55,11 @@ class OwnUpload:
         if self.image is None or not has_failed or not self.study.is_own:
             raise OwnStudyError(_("There is nothing to be tried again."))
         return request_analysis(self.image, by=by)
+
+
+def _has_or_gets_report(study: Study) -> bool:
+    # Once a hospital has the study, no automatic report is made any more; one that was read before stays.
+    return study.is_own or hasattr(study, "automatic_report")
 
 
 def submit_own_slice(

@@ -145,7 +145,7 @@ class OwnStudySerializer(OwnStateSerializer, Linked):
     @extend_schema_field(serializers.URLField(allow_null=True))
     def get_report_url(self, upload: OwnUpload) -> str | None:
         """Return where the automatic report is."""
-        return self.address("automatic_report", study_id=upload.study.pk) if upload.has_answer else None
+        return self.address("automatic_report", study_id=upload.study.pk) if upload.has_report else None
 
 
 class HospitalSerializer(serializers.Serializer):

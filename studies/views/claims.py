@@ -1,5 +1,6 @@
 """A patient claims the record that a hospital keeps about them."""
 
+import logging
 import uuid
 from http import HTTPStatus
 
@@ -20,6 +21,8 @@ from studies.access import current_user, doctors_only, patients_only
 from studies.errors import ClaimLockedError, InvitationError
 from studies.forms import ClaimForm
 from studies.models import Patient, RecordInvitation
+
+logger = logging.getLogger(__name__)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -115,6 +118,12 @@ def mail_invitation(request: HttpRequest, patient: Patient) -> RecordInvitation:
     url = request.build_absolute_uri(reverse("studies:claim_invitation", kwargs={"token": token}))
     with request_context(request):
         context = {"patient": patient, "invitation": invitation, "url": url}
-        get_adapter(request).send_mail("studies/email/invitation", invitation.email, context)
+        try:
+            get_adapter(request).send_mail("studies/email/invitation", invitation.email, context)
+        except OSError as error:
+            logger.warning("Invitation %s could not be mailed.", invitation.pk, exc_info=True)
+            raise InvitationError(
+                _("The mail server did not take the invitation, and an older one no longer works. Please try again.")
+            ) from error
     AccessEvent.record(request, action=AccessEvent.Action.CHANGED, target=patient)
     return invitation

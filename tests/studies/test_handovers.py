@@ -267,12 +267,21 @@ def test_drafted_signed_and_released_it_reaches_its_patient(client: Client, stud
     client.force_login(study.created_by)
     assertContains(client.get(reverse("reports:my_report", args=[report.id])), doctor.hospital.name)
     assertContains(client.get(reverse("reports:automatic_report", args=[study.id])), "not read by a doctor")
+    assertContains(client.get(reverse("studies:own_study", args=[study.id])), "Read the automatic report")
 
 
-def test_after_the_take_over_no_automatic_report_is_made_any_more(study: Study, doctor: User) -> None:
+def test_after_the_take_over_no_automatic_report_is_made_any_more_and_none_is_offered(
+    client: Client, study: Study, doctor: User
+) -> None:
+    page = reverse("studies:own_study", args=[study.id])
+    client.force_login(study.created_by)
+    assertContains(client.get(page), "Read the automatic report")
     take_over(ask(study, doctor), by=doctor, record_number="H-1")
     study.refresh_from_db()
     assert automatic_report_of(study) is None
+    assertNotContains(client.get(page), "Read the automatic report")
+    told = client.get(reverse("api:own_study", args=[study.id])).json()
+    assert told["report_url"] is None
 
 
 def test_pages_of_long_lists_follow_each_other(client: Client, doctor: User) -> None:

@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django.asserts import assertContains
 
 from accounts.models import AccessEvent, User
 from studies.claims import claim_with_invitation, invite_patient, open_invitation
@@ -199,3 +200,18 @@ def test_doctors_and_administrators_see_no_invitation(client: Client, token: str
     for person in (DoctorFactory(), AdministratorFactory()):
         client.force_login(person)
         assert client.get(reverse("studies:claim_invitation", kwargs={"token": token})).status_code == 404
+
+
+def test_a_post_office_that_is_closed_is_told_in_a_sentence(
+    client: Client, record: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*args: object, **kwargs: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("django.core.mail.EmailMessage.send", closed)
+    client.force_login(record.created_by)
+    answer = client.post(reverse("studies:patient_invite", args=[record.id]), follow=True)
+    assertContains(answer, "The mail server did not take the invitation")
+    answer = client.post(reverse("api:patient_invitation", args=[record.id]))
+    assert answer.status_code == 409
+    assert "The mail server did not take the invitation" in answer.json()["detail"]
