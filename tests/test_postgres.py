@@ -4,12 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from portal.management.commands.upgrade import LOCK as UPGRADES
 from tests.postgres_server import Server, running_server
 from tests.tools import ROOT, postgres_bin
 
@@ -179,3 +181,41 @@ def test_a_database_that_cannot_hold_every_name_is_refused_before_it_is_used(ser
     assert "Traceback" not in done.stderr
     with psycopg.connect(database_url) as anybody:
         assert anybody.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+@pytest.mark.timeout(600)
+def test_two_machines_that_upgrade_an_empty_database_at_the_same_moment_both_end_well(
+    server: Server, tmp_path: Path
+) -> None:
+    database_url = server.make_database("two_at_once")
+    environment = production(database_url, tmp_path)
+    command = [sys.executable, "manage.py", "upgrade", "-v2"]
+    with psycopg.connect(database_url, autocommit=True) as referee:
+        # Held until both wait for it, so that they start together however long each took to load.
+        referee.execute("SELECT pg_advisory_lock(%s)", [UPGRADES])
+        machines = [
+            subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            for _ in range(2)
+        ]
+        # Of the referee's own line, this question is the query.
+        asking = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_lock%'"
+        end = time.monotonic() + 240
+        while referee.execute(asking).fetchone() != (2,) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert [one.poll() for one in machines] == [None, None], "both are still waiting"
+        assert referee.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+        referee.execute("SELECT pg_advisory_unlock(%s)", [UPGRADES])
+        outputs = [one.communicate(timeout=240) for one in machines]
+
+        assert [one.returncode for one in machines] == [0, 0], outputs
+        assert [said.splitlines()[-1] for said, _problems in outputs] == ["The database is up to date."] * 2
+        applied = sorted(said.count("Applying ") for said, _problems in outputs)
+        assert applied[0] == 0, "whoever came second found nothing to do"
+        known = referee.execute("SELECT count(*), count(DISTINCT (app, name)) FROM django_migrations").fetchone()
+        assert known == (applied[1], applied[1])
+        for table, column in (("auth_group", "name"), ("django_q_schedule", "name"), ("ml_modelversion", "version")):
+            rows = [name for (name,) in referee.execute(f"SELECT {column} FROM {table}")]
+            assert rows, table
+            assert len(rows) == len(set(rows)), rows
