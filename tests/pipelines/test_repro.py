@@ -21,8 +21,16 @@ pytest.importorskip("tensorflow", reason="training packages (requirements/ml.txt
 pytest.importorskip("dvc", reason="training packages (requirements/ml.txt) are not installed")
 
 
+STAGES = ("ingest", "prepare_base_model", "train", "evaluate")
+
+
 def dvc(checkout: Path, *arguments: str) -> str:
     """Run DVC as a person would who has the virtual environment active; return what it said."""
+    return run(checkout, sys.executable, "-m", "dvc", *arguments)
+
+
+def run(checkout: Path, *command: str, **settings: str) -> str:
+    """Run a command in the virtual environment; return what it said."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "IRA_", "MLFLOW_"))
     }
@@ -31,28 +39,35 @@ def dvc(checkout: Path, *arguments: str) -> str:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=checkout, env=environment, capture_output=True, text=True
-    )
+    } | settings
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """What git holds, the quick parameters, and three small sets behind a link."""
+    """A checkout with three small sets."""
     folder = tmp_path_factory.mktemp("repro")
-    checkout = folder / "checkout"
+    return with_sets(make_checkout(folder / "checkout"), sets=folder / "sets")
+
+
+def make_checkout(checkout: Path) -> Path:
+    """What git holds, and the quick parameters."""
     left_out = shutil.ignore_patterns(
         "var", "data", ".git", ".venv*", "__pycache__", ".*_cache", "mlruns", "node_modules", "tests", "tmp"
     )
     shutil.copytree(ROOT, checkout, ignore=left_out, symlinks=True)
     subprocess.run(["git", "init", "--quiet"], cwd=checkout, check=True)
     shutil.copyfile(checkout / "params.quick.yaml", checkout / "params.yaml")
-    draw_all_layouts(folder / "sets", nodule_patients=12, pictures_a_class=3, has_groups=False)
-    (folder / "sets/chest-ctscan-images/Data/test/normal/notes.txt").write_text("not a picture")
-    (checkout / "data").symlink_to(folder / "sets", target_is_directory=True)
+    return checkout
+
+
+def with_sets(checkout: Path, *, sets: Path) -> Path:
+    """Three small sets behind a link."""
+    draw_all_layouts(sets, nodule_patients=12, pictures_a_class=3, has_groups=False)
+    (sets / "chest-ctscan-images/Data/test/normal/notes.txt").write_text("not a picture")
+    (checkout / "data").symlink_to(sets, target_is_directory=True)
     return checkout
 
 
@@ -84,8 +99,7 @@ def the_runs_are_in_mlflow(checkout: Path, *, model_version: str, fingerprint: s
 @pytest.mark.timeout(900)
 def test_the_whole_way_runs_once_and_then_only_what_changed(checkout):
     said = dvc(checkout, "repro")
-    stages = ("ingest", "prepare_base_model", "train", "evaluate")
-    assert [name for name in (*stages, "register") if f"Running stage '{name}'" in said] == [*stages, "register"]
+    assert [name for name in (*STAGES, "register") if f"Running stage '{name}'" in said] == [*STAGES, "register"]
     assert "not registered, because DATABASE_URL names no portal's database" in said
 
     ingested = json.loads((checkout / "var/ingest/data_report.json").read_text(encoding="utf-8"))
@@ -108,7 +122,7 @@ def test_the_whole_way_runs_once_and_then_only_what_changed(checkout):
     the_runs_are_in_mlflow(checkout, model_version=model.version, fingerprint=model.card["training"]["fingerprint"])
 
     said = dvc(checkout, "repro")
-    for name in stages:
+    for name in STAGES:
         assert f"Stage '{name}' didn't change, skipping" in said
 
     dvc(checkout, "push")
@@ -124,6 +138,35 @@ def test_the_whole_way_runs_once_and_then_only_what_changed(checkout):
     assert "train:" in said
     assert "ingest:" not in said
     assert "prepare_base_model:" not in said
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(3600)
+def test_another_machine_fetches_what_one_has_made_and_runs_nothing_again(tmp_path):
+    """`.ci/reproduce` on two machines that share a store; the second has no data sets."""
+    store = str(tmp_path / "store")
+    first = with_sets(make_checkout(tmp_path / "first"), sets=tmp_path / "sets")
+    said = run(first, ".ci/reproduce", DVC_REMOTE_URL=store)
+    assert [name for name in STAGES if f"Running stage '{name}'" in said] == [*STAGES]
+    version = load_model(first / "var/train/model").version
+    shutil.move(first, tmp_path / "gone")
+    shutil.rmtree(tmp_path / "sets")
+
+    second = make_checkout(tmp_path / "second")
+    lock = (tmp_path / "gone/dvc.lock").read_bytes()
+    (second / "dvc.lock").write_bytes(lock)
+    said = run(second, ".ci/reproduce", DVC_REMOTE_URL=store)
+    for name in STAGES:
+        assert f"Stage '{name}' didn't change, skipping" in said
+    assert (second / "dvc.lock").read_bytes() == lock
+    assert load_model(second / "var/train/model").version == version
+    assert (second / "var/evaluation/chest-ctscan/report.json").is_file()
+
+    parameters = (second / "params.yaml").read_text(encoding="utf-8")
+    (second / "params.yaml").write_text(parameters.replace("dropout: 0.3", "dropout: 0.2"), encoding="utf-8")
+    said = dvc(second, "repro", "--dry", "--allow-missing")
+    # Dry, so that what follows the training still looks unchanged.
+    assert [name for name in STAGES if f"Running stage '{name}'" in said] == ["train"]
 
 
 class TestCheckpoints:
