@@ -51,7 +51,7 @@ from reports.text import DraftText
 from reports.views import files
 from reports.views.common import patients_list_link, private, unprintable, visible_report
 from studies.access import require_revealed
-from studies.api.common import AFTER, binary, changeable_study, link, listed, page_response
+from studies.api.common import AFTER, binary, changeable_study, link, listed, page_response, refuse_empty
 
 TAGS = ["reports"]
 Action = AccessEvent.Action
@@ -84,6 +84,7 @@ class Reports(ApiView):
     )
     def get(self, request: Request) -> Response:
         """List reports, without a word of what is in them."""
+        refuse_empty(request, "state", "study")
         reports = Report.objects.visible_to(self.user).select_related("study__patient")
         if study := request.GET.get("study"):
             reports = reports.filter(study=_uuid(study, name="study"))

@@ -15,6 +15,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.api.problems import invalid
 from accounts.models import User
 from studies.models import Analysis, Image, Patient, Study
 from studies.paging import page_of
@@ -29,6 +30,16 @@ def link(request: Request, name: str, **kwargs: Any) -> str:
     """Return the full address of something in the API."""
     address: str = request.build_absolute_uri(reverse(f"api:{name}", kwargs=kwargs))
     return address
+
+
+def refuse_empty(request: Request, *names: str) -> None:
+    """Refuse a filter that is named without a value: a script that lost its value must not be given everything.
+
+    Raises the refusal of all of them together.
+    """
+    empty = [name for name in names if any(not value.strip() for value in request.GET.getlist(name))]
+    if empty:
+        raise invalid([(name, _("This is empty. Please give it a value, or leave it out.")) for name in empty])
 
 
 def listed(name: str, serializer: type[serializers.Serializer]) -> Any:

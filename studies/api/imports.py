@@ -13,7 +13,7 @@ from accounts.api import idempotency
 from accounts.api.problems import check, conflict, invalid
 from accounts.api.views import DOCTOR, ApiView, as_form, json_of, sent_form
 from accounts.models import AccessEvent, Scope, User
-from studies.api.common import AFTER, link, listed, page_response
+from studies.api.common import AFTER, link, listed, page_response, refuse_empty
 from studies.api.import_serializers import (
     ImportBody,
     ImportFilesBody,
@@ -120,6 +120,7 @@ class ImportFiles(ApiView):
     def get(self, request: Request, import_id: uuid.UUID) -> Response:
         """List the lines of an import, in the order of its files."""
         batch = visible_import(self.user, import_id)
+        refuse_empty(request, "state")
         state = request.GET.get("state", "")
         if state not in ("", *ImportFile.State.values):
             raise invalid([("state", _("This state is not known. Please check the documentation."))])

@@ -20,6 +20,7 @@ from studies.api.common import (
     link,
     listed,
     page_response,
+    refuse_empty,
     visible_study,
 )
 from studies.api.serializers import (
@@ -71,6 +72,7 @@ class Studies(ApiView):
     )
     def get(self, request: Request) -> Response:
         """List the studies that the doctor may see, in the order and narrowed down as asked for."""
+        refuse_empty(request, "order", "state", "whose", "diagnosis", "since", "until", "patient")
         # Of its own: a script chooses no order for its person's pages.
         worklist = Worklist.of(self.user, asked=request.GET, session={})
         errors = form_errors(worklist.form)

@@ -358,6 +358,15 @@ class TestStudies:
     def test_a_filter_that_does_not_read_is_told(self, program: Program, asked: dict[str, str]) -> None:
         assert is_problem(program.get("studies/", asked), 400, *asked)
 
+    @pytest.mark.parametrize("value", ["", " "])
+    def test_a_filter_without_a_value_is_no_request_for_everything(
+        self, program: Program, doctor: User, value: str
+    ) -> None:
+        asked = dict.fromkeys(("state", "order", "since", "until", "patient", "diagnosis", "whose"), value)
+        assert is_problem(program.get("studies/", asked), 400, *asked)
+        assert is_problem(program.get("reports/", {"state": value, "study": value}), 400, "state", "study")
+        assert program.get("studies/", {"q": value}).status_code == 200, "no words are no narrowing"
+
     def test_an_order_asked_for_by_a_program_changes_nobodys_pages(self, doctor: User) -> None:
         program = Program(doctor)
         program.client.force_login(doctor)
