@@ -35,6 +35,16 @@ FORMAT = 1
 LARGEST_CROP_SIDE_PX = 160
 # A crop larger than this is shrunk before it is outlined: time and memory stay bounded.
 LARGEST_OUTLINED_CROP_SIDE_PX = 512
+# How a crop is looked at, scale and mirroring, before its outlines are averaged; chosen by the Dice of validation
+# patients. The network was taught on nodules at 0.45 to 1.15 of the CT's own scale, and outlines those at 0.9 best.
+AS_IT_IS = (slice(None), slice(None))
+CROP_VIEWS = (
+    (1.0, AS_IT_IS),
+    (0.9, AS_IT_IS),
+    (0.9, (slice(None), slice(None, None, -1))),
+    (0.9, (slice(None, None, -1), slice(None))),
+    (0.8, AS_IT_IS),
+)
 # The malignancy map was taught on crops of about 0.7 mm a pixel; a body is about 380 mm wide.
 FINDING_CROP_SIDE_PX = 64
 FINDING_CROP_BODY_SHARE = 0.12
@@ -173,11 +183,26 @@ class Model:
         if scale == "crop":
             factor = min(1.0, LARGEST_OUTLINED_CROP_SIDE_PX / max(height, width))
             small = resize(pixels, width=max(1, round(width * factor)), height=max(1, round(height * factor)))
-            return resize(self.outline_maps(stretch(small))[0], width=width, height=height)
+            return resize(self._crop_outline(stretch(small)), width=width, height=height)
         small, box = outline_slice(pixels, side=self._sides["slice_side_px"])
         whole = np.zeros((height, width), dtype=np.float32)
         box.cut(whole)[:] = resize(self.outline_maps(small)[0], width=box.width, height=box.height)
         return whole
+
+    def _crop_outline(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the mean outline float32 (h, w) of a crop as `CROP_VIEWS` show it.
+
+        A crop is small, so that looking at it several times costs little; a larger picture is looked at once.
+        """
+        if max(pixels.shape) > LARGEST_CROP_SIDE_PX:
+            return self.outline_maps(pixels)[0]
+        height, width = pixels.shape
+        total = np.zeros((height, width), np.float32)
+        for scale, mirror in CROP_VIEWS:
+            small = resize(pixels, width=max(1, round(scale * width)), height=max(1, round(scale * height)))
+            outline = self.outline_maps(np.ascontiguousarray(small[mirror]))[0][mirror]
+            total += resize(np.ascontiguousarray(outline), width=width, height=height)
+        return total / np.float32(len(CROP_VIEWS))
 
     def malignancy(self, pixels: np.ndarray, *, mask: np.ndarray) -> float:
         """Return the probability in [0, 1] that the finding `mask` (bool (H, W)) in `pixels` is malignant.

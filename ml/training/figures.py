@@ -64,10 +64,10 @@ def score_nodules(model: Model, slices: Sequence[NoduleSlice]) -> tuple[list[Sco
     """
     scored, rated = [], []
     for one in slices:
-        mask = read_grey(one.mask) >= MASK_THRESHOLD
-        outline, malignancy = model.outline_maps(stretch(read_grey(one.image)))
-        scored.append(Scored(probability=outline, mask=mask, group=one.patient))
+        mask, pixels = read_grey(one.mask) >= MASK_THRESHOLD, read_grey(one.image)
+        scored.append(Scored(probability=model.outline(pixels, scale="crop"), mask=mask, group=one.patient))
         if one.is_malignant is not None and mask.any():
+            malignancy = model.outline_maps(stretch(pixels))[1]
             logit, log_area = pooled_logit(malignancy, mask=mask), math.log(float(mask.sum()))
             rated.append(Rated(logit=logit, log_area=log_area, is_malignant=one.is_malignant, patient=one.patient))
     return scored, rated

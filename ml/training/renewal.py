@@ -1,7 +1,8 @@
-"""A new outline beside a class network that stays as it is, to the byte."""
+"""An exported model renewed in part: a new outline beside its class network, or its networks measured anew."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,10 +46,48 @@ def renew_outline(
     TrainingDataError where `former` was taught on other data, and ModelFileError where it cannot be read.
     """
     card = read_card(former)
-    entries = check_same_data(sets, former=former)
     report("export: folding and quantising the outline")
     plain = deployable_outline(outline, width=parameters.outline.width)
     contents = {"classifier": read_checked(former, card=card, name="classifier"), "outline": to_litert(plain)}
+    return _write_renewed(
+        sets, parameters=parameters, contents=contents, plain=plain, former=former, out=out, report=report, limit=limit
+    )
+
+
+def measure_anew(
+    sets: run.Sets,
+    *,
+    parameters: Parameters,
+    former: Path,
+    out: Path,
+    report: run.Report,
+    limit: int | None = None,
+) -> Path:
+    """Write `out/model/`: the networks of `former` with thresholds and figures of the outline as serving has them now.
+
+    For after a change of how serving uses the networks, which thresholds and figures are of. Raises as
+    `renew_outline` does.
+    """
+    card = read_card(former)
+    contents = {name: read_checked(former, card=card, name=name) for name in ("classifier", "outline")}
+    return _write_renewed(
+        sets, parameters=parameters, contents=contents, plain=None, former=former, out=out, report=report, limit=limit
+    )
+
+
+def _write_renewed(
+    sets: run.Sets,
+    *,
+    parameters: Parameters,
+    contents: Mapping[str, bytes],
+    plain: keras.Model | None,
+    former: Path,
+    out: Path,
+    report: run.Report,
+    limit: int | None,
+) -> Path:
+    card = read_card(former)
+    entries = check_same_data(sets, former=former)
     networks = {name: Network(content, threads=run.THREADS) for name, content in contents.items()}
     settings = run.Settings(
         thresholds=Thresholds.of_card(card["thresholds"]),
@@ -65,6 +104,22 @@ def renew_outline(
     run.report_figures(measured, report=report)
     kept = {name: Figure(**figure) for name, figure in card["figures"].items() if not name.startswith(OUTLINE_FIGURES)}
     before = {name: figure for name, figure in kept.items() if not name.startswith("grouped_cv_")}
+    if plain is not None:
+        export = run.export_description(
+            sets,
+            parameters=parameters,
+            contents={"outline": contents["outline"]},
+            floats={"outline": plain},
+            settings=settings,
+            figures=measured,
+        )
+        training = {"classifier_of": card["training"].get("classifier_of", card["version"])}
+    else:
+        # Without the float network its figures cannot be had as serving has them now: those that differ are left out.
+        pairs, now = card["export"].get("figures", {}), {**before, **measured}
+        same = {name: pair for name, pair in pairs.items() if name in now and pair["exported"] == now[name].value}
+        export = {"figures": same} if pairs else {}
+        training = {"measured_anew_from": card["version"]}
     directory = out / "model"
     run.write_manifest(entries, path=directory / run.MANIFEST_NAME)
     write_model(
@@ -76,19 +131,9 @@ def renew_outline(
             thresholds=settings.thresholds,
             temperature=settings.temperature,
             malignancy=settings.malignancy,
-            training={**card["training"], "classifier_of": card["training"].get("classifier_of", card["version"])},
+            training={**card["training"], **training},
             figures={**before, **measured, **kept},
-            export={
-                **card["export"],
-                **run.export_description(
-                    sets,
-                    parameters=parameters,
-                    contents={"outline": contents["outline"]},
-                    floats={"outline": plain},
-                    settings=settings,
-                    figures=measured,
-                ),
-            },
+            export={**card["export"], **export},
             classifier_side_px=settings.classifier_side_px,
         ),
     )

@@ -15,8 +15,8 @@ import pytest
 from ml import runtime
 from ml.errors import ModelFileError
 from ml.phantom import NoduleSpec, PhantomSpec, make_phantom
-from ml.preprocessing import Box
-from ml.runtime import STARTER_DIRECTORY, SliceClass, load_model
+from ml.preprocessing import Box, resize, stretch
+from ml.runtime import CROP_VIEWS, STARTER_DIRECTORY, SliceClass, load_model
 
 
 @pytest.fixture
@@ -149,6 +149,20 @@ class TestStarterModel:
     def test_every_scale_keeps_the_size(self, model, phantom, scale):
         crop = np.ascontiguousarray(phantom.pixels[50:178, 30:158])
         assert model.outline(crop, scale=scale).shape == (128, 128)
+
+    def test_a_crop_is_looked_at_several_times_and_the_outlines_are_averaged(self, model, phantom):
+        crop = stretch(np.ascontiguousarray(phantom.pixels[50:178, 30:130]))
+        views = []
+        for scale, mirror in CROP_VIEWS:
+            small = resize(crop, width=round(scale * 100), height=round(scale * 128))
+            outline = model.outline_maps(np.ascontiguousarray(small[mirror]))[0][mirror]
+            views.append(resize(np.ascontiguousarray(outline), width=100, height=128))
+        assert len({view.tobytes() for view in views}) == len(CROP_VIEWS), "each view says something of its own"
+        np.testing.assert_allclose(model.outline(crop), np.mean(views, axis=0), atol=1e-6)
+
+    def test_a_larger_picture_is_looked_at_once(self, model, phantom):
+        expected = model.outline_maps(stretch(phantom.pixels))[0]
+        np.testing.assert_array_equal(model.outline(phantom.pixels, scale="crop"), expected)
 
     def test_the_same_slice_gives_the_same_answer(self, model, phantom):
         one, other = model.classify(phantom.pixels), model.classify(phantom.pixels)

@@ -631,6 +631,23 @@ class TestCommand:
         assert renewed["figures"]["official_test_accuracy"] == former["figures"]["official_test_accuracy"]
         assert set(renewed["figures"]) == set(former["figures"])
 
+        # As if serving had looked at crops in another way when it was exported.
+        path = tmp_path / "out/model/model.json"
+        renewed["figures"]["lidc_dice"]["value"] = renewed["export"]["figures"]["lidc_dice"]["exported"] = 0.123
+        renewed["thresholds"]["crop_outline"] = 0.111
+        path.write_text(json.dumps(renewed), encoding="utf-8")
+        anew = ("--data", data_folder, "--out", tmp_path / "anew", "--params", narrow_parameters, "--limit", 2)
+        train(*anew, "--measure-anew", tmp_path / "out/model")
+        measured = load_model(tmp_path / "anew/model").card
+        assert measured["files"] == renewed["files"]
+        assert measured["thresholds"]["crop_outline"] != 0.111
+        assert measured["figures"]["lidc_dice"]["value"] != 0.123
+        assert measured["figures"]["slice_dice"] == renewed["figures"]["slice_dice"]
+        assert set(measured["figures"]) == set(renewed["figures"])
+        left_out = set(renewed["export"]["figures"]) - set(measured["export"]["figures"])
+        assert left_out == {"lidc_dice"}, "what the float network would score as serving is now, nobody has measured"
+        assert measured["training"]["measured_anew_from"] == renewed["version"]
+
     def test_a_class_network_taught_on_other_data_is_not_kept(self, data_folder, tmp_path):
         options = ("--data", data_folder, "--out", tmp_path / "out", "--stage", "outline")
         with pytest.raises(CommandError, match="other data"):
@@ -640,6 +657,10 @@ class TestCommand:
     def test_keeping_the_class_network_goes_with_a_new_outline_only(self, tmp_path):
         with pytest.raises(CommandError, match="--stage outline"):
             train("--data", tmp_path, "--keep-classifier", tmp_path)
+
+    def test_measuring_anew_trains_nothing(self, tmp_path):
+        with pytest.raises(CommandError, match="trains nothing"):
+            train("--data", tmp_path, "--measure-anew", tmp_path, "--cross-validate")
 
     def test_without_data_it_says_what_to_name(self, monkeypatch):
         monkeypatch.delenv("IRA_DATA_DIR", raising=False)

@@ -51,6 +51,13 @@ class Command(BaseCommand):
             help="with --stage outline: export the outline beside the class network of this model folder",
         )
         parser.add_argument(
+            "--measure-anew",
+            type=Path,
+            metavar="MODEL",
+            help="train nothing: export the networks of this model folder with thresholds and figures measured anew, "
+            "after a change of how serving uses them",
+        )
+        parser.add_argument(
             "--no-mlflow",
             action="store_true",
             help="do not record the run (otherwise in MLFLOW_TRACKING_URI, by default mlflow.db in IRA_VAR_DIR)",
@@ -71,6 +78,8 @@ class Command(BaseCommand):
             raise CommandError("--limit must be at least 1.")
         if options["keep_classifier"] and options["stage"] != "outline":
             raise CommandError("--keep-classifier goes with --stage outline: the other stages train the class anew.")
+        if options["measure_anew"] and (options["keep_classifier"] or options["cross_validate"]):
+            raise CommandError("--measure-anew trains nothing: leave --keep-classifier and --cross-validate out.")
         is_base = options["stage"] == "outline" and not options["cross_validate"]
         try:
             with events.watched(
@@ -110,6 +119,17 @@ class Command(BaseCommand):
             # Before the hours of training, not after them.
             renewal.check_same_data(sets, former=options["keep_classifier"])
         out.mkdir(parents=True, exist_ok=True)
+        if options["measure_anew"]:
+            directory = renewal.measure_anew(
+                sets,
+                parameters=parameters,
+                former=options["measure_anew"],
+                out=out,
+                report=self._report,
+                limit=limit,
+            )
+            self._report(f"Serve it with IRA_MODEL_DIR={directory}, or register it.")
+            return
         name = "cross-validate" if options["cross_validate"] else stage
         followers = [] if options["no_mlflow"] else _followers(name, parameters=parameters, run_id=options["run"])
         with Recorder(out, is_resumed=resume, followers=followers) as recorder:
