@@ -52,7 +52,7 @@ def pass_on(database_url: str, folder: Path, *tests: str) -> int:
     return int(passed.group(1))
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_the_database_bound_suite_passes_on_postgresql(database_url: str, tmp_path: Path) -> None:
     assert pass_on(database_url, tmp_path, *DATABASE_BOUND) > 50
 
