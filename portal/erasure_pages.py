@@ -61,7 +61,7 @@ def erasure_mine(request: HttpRequest) -> HttpResponseBase:
     user = current_user(request)
     wishes = list(ErasureRequest.objects.made_by(user).select_related("hospital"))
     waiting = {wish.patient_id for wish in wishes if wish.is_waiting}
-    records = user.patient_records.filter(hospital__isnull=False).select_related("hospital").order_by("created_at")
+    records = user.patient_records.at_hospitals().order_by("created_at")
     context = {
         "records": [record for record in records if record.pk not in waiting],
         "wishes": wishes,
@@ -75,7 +75,7 @@ def erasure_mine(request: HttpRequest) -> HttpResponseBase:
 def erasure_ask(request: HttpRequest, patient_id: uuid.UUID) -> HttpResponseBase:
     """Ask the hospital of one's own record to erase it."""
     user = current_user(request)
-    record = get_object_or_404(user.patient_records.filter(hospital__isnull=False), id=patient_id)
+    record = get_object_or_404(user.patient_records.at_hospitals(), id=patient_id)
     form = WishForm(request.POST)
     if not form.is_valid():
         messages.warning(request, _("The message is too long. Please shorten it to 1,000 letters."))

@@ -112,7 +112,7 @@ class OwnRecord(ApiView):
     )
     def get(self, request: Request) -> Response:
         """List the patient's records at hospitals."""
-        records = self.user.patient_records.filter(hospital__isnull=False).select_related("hospital")
+        records = self.user.patient_records.at_hospitals()
         return Response({"records": RecordSerializer(records.order_by("created_at", "id"), many=True).data})
 
 
@@ -133,7 +133,7 @@ class OwnTeaching(ApiView):
     )
     def get(self, request: Request) -> Response:
         """List the patient's records at hospitals with the patient's word on each."""
-        records = self.user.patient_records.filter(hospital__isnull=False).select_related("hospital")
+        records = self.user.patient_records.at_hospitals()
         return Response({"records": TeachingSerializer(records.order_by("created_at", "id"), many=True).data})
 
 
@@ -153,7 +153,7 @@ class OwnTeachingChange(ApiView):
     )
     def patch(self, request: Request, patient_id: uuid.UUID) -> Response:
         """Store the patient's word for one record."""
-        own = self.user.patient_records.filter(hospital__isnull=False).select_related("hospital")
+        own = self.user.patient_records.at_hospitals()
         record = get_object_or_404(own, id=patient_id)
         form = TeachingForm(as_form(json_of(request, TeachingBody)), instance=record)
         check(form)
@@ -219,7 +219,7 @@ class Erasures(ApiView):
     def post(self, request: Request) -> Response:
         """Ask; 409 while the hospital has not decided on an earlier request."""
         values: dict[str, Any] = json_of(request, ErasureBody)
-        own = self.user.patient_records.filter(hospital__isnull=False)
+        own = self.user.patient_records.at_hospitals()
         record = get_object_or_404(own, id=values.pop("patient"))
         form = WishForm(as_form(values))
         check(form)

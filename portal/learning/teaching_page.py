@@ -31,7 +31,7 @@ class TeachingForm(forms.ModelForm):
 @patients_only
 def teaching(request: HttpRequest) -> HttpResponseBase:
     """Show each record that a hospital keeps of this patient, with the patient's word about teaching."""
-    records = current_user(request).patient_records.filter(hospital__isnull=False).select_related("hospital")
+    records = current_user(request).patient_records.at_hospitals()
     forms_ = [
         (record, TeachingForm(instance=record, auto_id=f"id-{record.pk}-%s"))
         for record in records.order_by("created_at")
@@ -43,7 +43,7 @@ def teaching(request: HttpRequest) -> HttpResponseBase:
 @patients_only
 def teaching_change(request: HttpRequest, patient_id: uuid.UUID) -> HttpResponseBase:
     """Store the patient's word for one record."""
-    record = get_object_or_404(current_user(request).patient_records.filter(hospital__isnull=False), id=patient_id)
+    record = get_object_or_404(current_user(request).patient_records.at_hospitals(), id=patient_id)
     form = TeachingForm(request.POST, instance=record)
     if form.is_valid():
         form.save()

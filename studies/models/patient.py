@@ -34,6 +34,10 @@ class PatientQuerySet(models.QuerySet["Patient"]):
             hospital_id=user.hospital_id,
         )
 
+    def at_hospitals(self) -> "PatientQuerySet":
+        """Return the records that hospitals keep, with these; a patient's own uploads lie in one that none keeps."""
+        return self.filter(hospital__isnull=False).select_related("hospital")
+
     def matching(self, text: str) -> "PatientQuerySet":
         """Return the records in which every word of ``text`` stands in a name or in the record number."""
         found = self

@@ -46,7 +46,7 @@ def claim_record(request: HttpRequest) -> HttpResponseBase:
                 )
                 return redirect("home")
             form.add_error(None, claims.NO_SUCH_RECORD)
-    records = user.patient_records.filter(hospital__isnull=False).select_related("hospital")
+    records = user.patient_records.at_hospitals()
     return render(
         request,
         "studies/claim_record.html",
