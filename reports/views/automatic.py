@@ -14,8 +14,8 @@ from reports.errors import PdfError
 from reports.explanation import explain
 from reports.models import AutomaticReport
 from reports.views.common import private
-from studies.access import current_user, patients_only
-from studies.models import Analysis, Study
+from studies.access import current_user, own_study, patients_only
+from studies.models import Analysis
 
 
 @never_cache
@@ -23,7 +23,7 @@ from studies.models import Analysis, Study
 @patients_only
 def automatic_report(request: HttpRequest, study_id: Any) -> HttpResponse:
     """Show what the software says about an upload; before there is an answer, lead to the page that waits for it."""
-    study = _own(current_user(request), study_id)
+    study = own_study(current_user(request), study_id)
     report = automatic_report_of(study)
     if report is None:
         return redirect("studies:own_study", study_id=study.id)
@@ -78,11 +78,7 @@ def send_pdf(request: HttpRequest, report: AutomaticReport) -> HttpResponse:
 
 def own_report(user: User, study_id: Any) -> AutomaticReport:
     """Return the automatic report on an upload of this patient's, or answer 404 where there is none (yet)."""
-    report = automatic_report_of(_own(user, study_id))
+    report = automatic_report_of(own_study(user, study_id))
     if report is None:
         raise Http404
     return report
-
-
-def _own(user: User, study_id: Any) -> Study:
-    return get_object_or_404(Study.objects.uploaded_by(user).select_related("patient"), id=study_id)

@@ -12,7 +12,7 @@ from accounts.api.serializers import Body
 from accounts.api.views import DOCTOR, PATIENT, ApiView, as_form, json_of
 from accounts.models import AccessEvent
 from studies import claims
-from studies.api.common import changeable_patient
+from studies.access import changeable_patient
 from studies.errors import ClaimLockedError, InvitationError
 from studies.forms import ClaimForm
 from studies.views import claims as pages

@@ -17,7 +17,7 @@ from rest_framework.response import Response
 
 from accounts.api.problems import invalid
 from accounts.models import User
-from studies.models import Analysis, Image, Patient, Study
+from studies.models import Analysis, Image, Study
 from studies.paging import page_of
 
 AFTER: Final = OpenApiParameter(
@@ -71,19 +71,6 @@ def page_response(
         following = request.build_absolute_uri(f"{request.path}?{asked.urlencode()}")
     results = serializer(page.rows, many=True, context={"request": request}).data
     return Response({"results": results, "next": following})
-
-
-def visible_patient(doctor: User, patient_id: uuid.UUID) -> Patient:
-    """Return a record; what this doctor may not see does not exist."""
-    return get_object_or_404(Patient.objects.visible_to(doctor).select_related("user", "hospital"), id=patient_id)
-
-
-def changeable_patient(doctor: User, patient_id: uuid.UUID) -> Patient:
-    """Return a record that the doctor may correct. Raises ``PermissionDenied`` for one that may only be read."""
-    patient = visible_patient(doctor, patient_id)
-    if not patient.can_be_changed_by(doctor):
-        raise PermissionDenied(_("You may read this record, but not change it."))
-    return patient
 
 
 def visible_study(doctor: User, study_id: uuid.UUID) -> Study:

@@ -2,7 +2,6 @@
 
 import uuid
 
-from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -12,6 +11,7 @@ from accounts.api.problems import check, conflict
 from accounts.api.serializers import Body
 from accounts.api.views import DOCTOR, ApiView, as_form, json_of
 from accounts.models import AccessEvent
+from studies.access import seen_handover
 from studies.api.common import AFTER, link, listed, page_response, visible_study
 from studies.api.serializers import Linked, StudySerializer
 from studies.api.studies import study_json
@@ -175,7 +175,7 @@ class HandoverDecline(ApiView):
     )
     def post(self, request: Request, handover_id: uuid.UUID) -> Response:
         """Turn a request down with a reason that the patient reads; 409 once somebody has decided."""
-        handover = _seen(self, handover_id)
+        handover = seen_handover(self.user, handover_id)
         form = DeclineForm(as_form(json_of(request, DeclineBody)))
         check(form)
         try:
@@ -187,14 +187,9 @@ class HandoverDecline(ApiView):
         return Response(DeclinedSerializer(handover).data)
 
 
-def _seen(view: ApiView, handover_id: uuid.UUID) -> Handover:
-    seen = Handover.objects.seen_by(view.user).select_related("study__patient", "hospital", "decided_by")
-    return get_object_or_404(seen, id=handover_id)
-
-
 def _waiting(view: ApiView, handover_id: uuid.UUID) -> Handover:
     """Return a request that waits. Raises a problem once somebody has decided on it: then it is no more to be read."""
-    handover = _seen(view, handover_id)
+    handover = seen_handover(view.user, handover_id)
     if not handover.is_waiting:
         raise conflict(handover.too_late_sentence(reader=view.user))
     return handover

@@ -4,7 +4,6 @@ import uuid
 from typing import Any
 
 from django.http import HttpResponseBase
-from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
 from rest_framework import serializers
@@ -14,11 +13,12 @@ from rest_framework.response import Response
 from accounts.api import idempotency
 from accounts.api.problems import check, conflict, invalid
 from accounts.api.serializers import Body
-from accounts.api.views import PATIENT, ApiView, as_form, json_of, sent_form
+from accounts.api.views import PATIENT, ApiView, as_form, json_of
 from accounts.models import AccessEvent, Scope
-from studies.api.common import AFTER, binary, link, listed, page_response
+from studies.access import own_study
+from studies.api.common import AFTER, binary, listed, page_response
 from studies.api.serializers import STUDY_STATES, Linked
-from studies.api.studies import require_whole
+from studies.api.studies import take_in_once
 from studies.consent import CURRENT, wording
 from studies.errors import HandoverError, IntakeError, InvalidTransitionError, OwnStudyError, QuotaError
 from studies.models import Handover, Study
@@ -213,27 +213,11 @@ class OwnStudies(ApiView):
     )
     def post(self, request: Request) -> Response:
         """Take one slice in."""
-        fields, files = sent_form(self.page_request)
-        require_whole(self.page_request)
-        with idempotency.attempt(self.page_request, by=self.user) as attempt:
-            study = self._before(attempt)
-            is_new = study is None
-            if study is None:
-                study = self._submit(fields, files, study_id=attempt.id)
-                attempt.finish(study.pk)
-                AccessEvent.record(request, action=AccessEvent.Action.CREATED, target=study)
-        headers = {"Location": link(request, "own_study", study_id=study.pk)} | ({} if is_new else attempt.headers)
+        among = Study.objects.uploaded_by(self.user)
+        study, headers = take_in_once(self, request, among=among, submit=self._submit, address="own_study")
         return _answer(request, study, status=201, headers=headers)
 
-    def _before(self, attempt: idempotency.Attempt) -> Study | None:
-        """Return the upload that a former request with this key has made."""
-        made = attempt.result[0] if attempt.result else attempt.id
-        study = Study.objects.uploaded_by(self.user).filter(id=made).first()
-        if study is None and attempt.result:
-            raise conflict(_("The study of the first request with this key is no longer there for you."))
-        return study
-
-    def _submit(self, fields: Any, files: Any, *, study_id: uuid.UUID) -> Study:
+    def _submit(self, fields: Any, files: Any, study_id: uuid.UUID) -> Study:
         values = fields.copy()
         values["token"] = str(study_id)
         # A ticked box is one whatever it says. A program has to say that the person agrees, and nothing else is that.
@@ -270,7 +254,7 @@ class OneOwnStudy(ApiView):
     )
     def get(self, request: Request, study_id: uuid.UUID) -> Response:
         """Show one upload: where the analysis stands, and the way to a doctor."""
-        study = own_study(self, study_id)
+        study = own_study(self.user, study_id)
         AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=study)
         return _answer(request, study)
 
@@ -286,7 +270,7 @@ class OneOwnStudy(ApiView):
     )
     def delete(self, request: Request, study_id: uuid.UUID) -> Response:
         """Delete an upload with everything that came of it."""
-        study = own_study(self, study_id)
+        study = own_study(self.user, study_id)
         try:
             pages.delete_on_record(self.page_request, study)
         except OwnStudyError as error:
@@ -308,7 +292,7 @@ class OwnStudyState(ApiView):
     )
     def get(self, request: Request, study_id: uuid.UUID) -> Response:
         """Tell where the analysis of an upload stands."""
-        return Response(OwnStateSerializer(OwnUpload.of(own_study(self, study_id))).data)
+        return Response(OwnStateSerializer(OwnUpload.of(own_study(self.user, study_id))).data)
 
 
 class OwnPicture(ApiView):
@@ -342,7 +326,7 @@ class OwnRetry(ApiView):
     )
     def post(self, request: Request, study_id: uuid.UUID) -> Response:
         """Queue another analysis after one that failed."""
-        study = own_study(self, study_id)
+        study = own_study(self.user, study_id)
         try:
             analysis = OwnUpload.of(study).analyse_again(by=self.user)
         except (OwnStudyError, InvalidTransitionError) as error:
@@ -374,7 +358,7 @@ class OwnHandover(ApiView):
     )
     def post(self, request: Request, study_id: uuid.UUID) -> Response:
         """Ask the doctors of a hospital."""
-        study = own_study(self, study_id)
+        study = own_study(self.user, study_id)
         form = HandoverForm(as_form(json_of(request, HandoverBody)))
         check(form)
         try:
@@ -399,7 +383,7 @@ class OwnWithdraw(ApiView):
     )
     def post(self, request: Request, study_id: uuid.UUID) -> Response:
         """Take back a request that no doctor has answered yet; 409 otherwise."""
-        study = own_study(self, study_id)
+        study = own_study(self.user, study_id)
         handover = Handover.objects.newest_of(study)
         if handover is None:
             raise conflict(_("No hospital was asked to take this over."))
@@ -425,11 +409,6 @@ class Hospitals(ApiView):
     def get(self, request: Request) -> Response:
         """List the hospitals in which a doctor could take something over, by name."""
         return Response(HospitalSerializer(hospitals_with_doctors(), many=True).data)
-
-
-def own_study(view: ApiView, study_id: uuid.UUID) -> Study:
-    """Return an upload of whoever asks; another one does not exist."""
-    return get_object_or_404(Study.objects.uploaded_by(view.user).select_related("patient__hospital"), id=study_id)
 
 
 def _answer(request: Request, study: Study, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -12,7 +12,8 @@ from rest_framework.response import Response
 from accounts.api.problems import check, conflict
 from accounts.api.views import DOCTOR, ApiView, as_form, json_of
 from accounts.models import AccessEvent
-from studies.api.common import AFTER, changeable_patient, link, listed, page_response, visible_patient
+from studies.access import changeable_patient, visible_patient
+from studies.api.common import AFTER, link, listed, page_response
 from studies.api.serializers import (
     PatientBody,
     PatientChangeBody,

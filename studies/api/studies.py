@@ -1,9 +1,10 @@
 """Studies: worklist, upload, one with its slices, more slices, who may see it, marks."""
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -102,28 +103,12 @@ class Studies(ApiView):
     )
     def post(self, request: Request) -> Response:
         """Take a new study in."""
-        fields, files = sent_form(self.page_request)
-        require_whole(self.page_request)
-        with idempotency.attempt(self.page_request, by=self.user) as attempt:
-            study = self._before(attempt)
-            is_new = study is None
-            if study is None:
-                study = self._submit(fields, files, study_id=attempt.id)
-                attempt.finish(study.pk)
-                AccessEvent.record(request, action=AccessEvent.Action.CREATED, target=study)
-        headers = {"Location": link(request, "study", study_id=study.pk)} | ({} if is_new else attempt.headers)
+        among = Study.objects.visible_to(self.user)
+        study, headers = take_in_once(self, request, among=among, submit=self._submit, address="study")
         stored = visible_study(self.user, study.pk)
         return Response(study_json(request, stored, doctor=self.user), status=201, headers=headers)
 
-    def _before(self, attempt: idempotency.Attempt) -> Study | None:
-        """Return the study that a former request with this key has made."""
-        made = attempt.result[0] if attempt.result else attempt.id
-        study = Study.objects.visible_to(self.user).filter(id=made).first()
-        if study is None and attempt.result:
-            raise conflict(_("The study of the first request with this key is no longer there for you."))
-        return study
-
-    def _submit(self, fields: Any, files: Any, *, study_id: uuid.UUID) -> Study:
+    def _submit(self, fields: Any, files: Any, study_id: uuid.UUID) -> Study:
         values = fields.copy()
         values["token"] = str(study_id)
         form = StudyForm(values, files, doctor=self.user)
@@ -300,6 +285,33 @@ class StudyMarks(ApiView):
         else:
             StudyRead.objects.unmark(ids, by=self.user)
         return Response({"count": len(ids)})
+
+
+def take_in_once(
+    view: ApiView,
+    request: Request,
+    *,
+    among: QuerySet[Study],
+    submit: Callable[[Any, Any, uuid.UUID], Study],
+    address: str,
+) -> tuple[Study, dict[str, str]]:
+    """Take an upload in, once for each idempotency key; return its study and the headers of the answer.
+
+    ``submit`` makes a study with an identifier from fields and files; ``among`` are those in which the study of a
+    former request with this key is looked for; ``address`` names where the study is.
+    """
+    fields, files = sent_form(view.page_request)
+    require_whole(view.page_request)
+    with idempotency.attempt(view.page_request, by=view.user) as attempt:
+        study = among.filter(id=attempt.result[0] if attempt.result else attempt.id).first()
+        if study is None and attempt.result:
+            raise conflict(_("The study of the first request with this key is no longer there for you."))
+        is_new = study is None
+        if study is None:
+            study = submit(fields, files, attempt.id)
+            attempt.finish(study.pk)
+            AccessEvent.record(request, action=AccessEvent.Action.CREATED, target=study)
+    return study, {"Location": link(request, address, study_id=study.pk)} | ({} if is_new else attempt.headers)
 
 
 def require_whole(request: Any) -> None:

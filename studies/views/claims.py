@@ -8,16 +8,15 @@ from allauth.account.adapter import get_adapter
 from allauth.core.context import request_context
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.models import AccessEvent
 from studies import claims
-from studies.access import current_user, doctors_only, patients_only
+from studies.access import changeable_patient, current_user, doctors_only, patients_only
 from studies.errors import ClaimLockedError, InvitationError
 from studies.forms import ClaimForm
 from studies.models import Patient, RecordInvitation
@@ -97,10 +96,7 @@ def claim_invitation(request: HttpRequest, token: str) -> HttpResponseBase:
 @doctors_only
 def patient_invite(request: HttpRequest, patient_id: uuid.UUID) -> HttpResponseBase:
     """Mail the patient an invitation to claim the record; an older one stops working."""
-    doctor = current_user(request)
-    patient = get_object_or_404(Patient.objects.visible_to(doctor).select_related("hospital"), id=patient_id)
-    if not patient.can_be_changed_by(doctor):
-        raise PermissionDenied(_("You may read this record, but not change it."))
+    patient = changeable_patient(current_user(request), patient_id)
     try:
         invitation = mail_invitation(request, patient)
     except InvitationError as error:

@@ -4,7 +4,7 @@ import uuid
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import AccessEvent
 from accounts.notices import send_notice
-from studies.access import current_user, doctors_only
+from studies.access import current_user, doctors_only, seen_handover
 from studies.errors import HandoverError, RecordNumberTakenError
 from studies.handovers import proposed_record_number, record_at_hospital, take_over
 from studies.models import Handover
@@ -36,7 +36,7 @@ def handover_list(request: HttpRequest) -> HttpResponseBase:
 def handover_take(request: HttpRequest, handover_id: uuid.UUID) -> HttpResponseBase:
     """Show one request; take it over. Of two doctors the second is told who was faster."""
     doctor = current_user(request)
-    handover = _seen(request, handover_id)
+    handover = seen_handover(current_user(request), handover_id)
     record = record_at_hospital(handover)
     form = TakeOverForm(
         request.POST if request.method == "POST" else None,
@@ -69,7 +69,7 @@ def handover_take(request: HttpRequest, handover_id: uuid.UUID) -> HttpResponseB
 @doctors_only
 def handover_decline(request: HttpRequest, handover_id: uuid.UUID) -> HttpResponseBase:
     """Turn a request down with a reason that the patient reads."""
-    handover = _seen(request, handover_id)
+    handover = seen_handover(current_user(request), handover_id)
     form = DeclineForm(request.POST)
     if not form.is_valid():
         record = record_at_hospital(handover)
@@ -93,8 +93,3 @@ def tell_patient(request: HttpRequest, handover: Handover) -> bool:
     """Mail that there is news, and nothing about what."""
     url = request.build_absolute_uri(reverse("studies:own_study", kwargs={"study_id": handover.study_id}))
     return send_notice(request, template="studies/email/own_news", to=handover.requested_by, url=url)
-
-
-def _seen(request: HttpRequest, handover_id: uuid.UUID) -> Handover:
-    seen = Handover.objects.seen_by(current_user(request)).select_related("study__patient", "hospital", "decided_by")
-    return get_object_or_404(seen, id=handover_id)

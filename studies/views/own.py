@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.db import transaction
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.models import AccessEvent, User
 from ml.errors import MlError
-from studies import uploads
+from studies import access, uploads
 from studies.access import current_user, patients_only
 from studies.consent import CURRENT, wording
 from studies.errors import HandoverError, IntakeError, InvalidTransitionError, OwnStudyError, QuotaError
@@ -88,7 +88,7 @@ def own_create(request: HttpRequest) -> HttpResponseBase:
 @patients_only
 def own_study(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     """Show one upload: the picture, where the analysis stands, and the way to a doctor."""
-    study = _own(request, study_id)
+    study = access.own_study(current_user(request), study_id)
     AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=study)
     return render(request, "studies/own_study.html", _page_of(study))
 
@@ -97,7 +97,7 @@ def own_study(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
 @patients_only
 def own_study_status(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     """Answer a page that asks for news: the changed part, or 204 while nothing has changed since ``seen``."""
-    context = _page_of(_own(request, study_id))
+    context = _page_of(access.own_study(current_user(request), study_id))
     response: HttpResponseBase
     if request.GET.get("seen") == context["seen"]:
         response = HttpResponse(status=204)
@@ -111,7 +111,7 @@ def own_study_status(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseB
 @patients_only
 def own_picture(request: HttpRequest, study_id: uuid.UUID) -> FileResponse:
     """Send the slice that the patient uploaded, as it is stored."""
-    image = OwnUpload.of(_own(request, study_id)).image
+    image = OwnUpload.of(access.own_study(current_user(request), study_id)).image
     if image is None:
         raise Http404
     return send_picture(request, image.file, target=image, name="slice.png")
@@ -121,7 +121,7 @@ def own_picture(request: HttpRequest, study_id: uuid.UUID) -> FileResponse:
 @patients_only
 def own_retry(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     """Queue another analysis after one that failed."""
-    study = _own(request, study_id)
+    study = access.own_study(current_user(request), study_id)
     try:
         analysis = OwnUpload.of(study).analyse_again(by=current_user(request))
     except OwnStudyError as error:
@@ -138,7 +138,7 @@ def own_retry(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
 @patients_only
 def own_handover(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     """Ask the doctors of a hospital to take the upload over."""
-    study = _own(request, study_id)
+    study = access.own_study(current_user(request), study_id)
     form = HandoverForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         hospital = form.cleaned_data["hospital"]
@@ -159,7 +159,7 @@ def own_handover(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
 @patients_only
 def own_withdraw(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     """Take back the request that no doctor has answered yet."""
-    study = _own(request, study_id)
+    study = access.own_study(current_user(request), study_id)
     handover = Handover.objects.newest_of(study)
     if handover is not None:
         try:
@@ -177,7 +177,7 @@ def own_withdraw(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
 @patients_only
 def own_delete(request: HttpRequest, study_id: uuid.UUID) -> HttpResponseBase:
     """Ask once more, then delete the upload with everything that came of it."""
-    study = _own(request, study_id)
+    study = access.own_study(current_user(request), study_id)
     if request.method == "POST":
         try:
             delete_on_record(request, study)
@@ -195,11 +195,6 @@ def delete_on_record(request: HttpRequest, study: Study) -> None:
         # First, because afterwards nobody could tell whose it was.
         AccessEvent.record(request, action=AccessEvent.Action.DELETED, target=study)
         delete_own_study(study, by=current_user(request))
-
-
-def _own(request: HttpRequest, study_id: uuid.UUID) -> Study:
-    studies = Study.objects.uploaded_by(current_user(request)).select_related("patient__hospital")
-    return get_object_or_404(studies, id=study_id)
 
 
 def _received_before(request: HttpRequest, *, patient: User) -> Study | None:

@@ -3,14 +3,13 @@
 import uuid
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import AccessEvent
-from studies.access import current_user, doctors_only
+from studies.access import changeable_patient, current_user, doctors_only, visible_patient
 from studies.errors import RecordNumberTakenError
 from studies.forms import PatientChangeForm, PatientFilterForm, PatientForm
 from studies.intake import create_patient
@@ -52,7 +51,7 @@ def patient_create(request: HttpRequest) -> HttpResponseBase:
 def patient_detail(request: HttpRequest, patient_id: uuid.UUID) -> HttpResponseBase:
     """Show a record and those of its studies that the doctor may see."""
     doctor = current_user(request)
-    patient = get_object_or_404(Patient.objects.visible_to(doctor).select_related("user"), id=patient_id)
+    patient = visible_patient(doctor, patient_id)
     AccessEvent.record(request, action=AccessEvent.Action.VIEWED, target=patient)
     studies = Study.objects.visible_to(doctor).filter(patient=patient).with_slice_count()
     return render(
@@ -67,9 +66,7 @@ def patient_detail(request: HttpRequest, patient_id: uuid.UUID) -> HttpResponseB
 def patient_edit(request: HttpRequest, patient_id: uuid.UUID) -> HttpResponseBase:
     """Correct a record."""
     doctor = current_user(request)
-    patient = get_object_or_404(Patient.objects.visible_to(doctor), id=patient_id)
-    if not patient.can_be_changed_by(doctor):
-        raise PermissionDenied(_("You may read this record, but not change it."))
+    patient = changeable_patient(doctor, patient_id)
     form = PatientChangeForm(request.POST if request.method == "POST" else None, instance=patient, doctor=doctor)
     if form.is_valid():
         form.save()
