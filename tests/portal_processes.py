@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tools import ROOT
+from tests.tools import ROOT, free_port
 
 UP_WITHIN_S = 120
 PEOPLE = """
@@ -66,7 +65,7 @@ def running_portal(folder: Path) -> Iterator[RunningPortal]:
 
 @contextmanager
 def _web(environment: dict[str, str], *, folder: Path) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "gunicorn", "portal.wsgi", "--bind", f"127.0.0.1:{port}", "--threads", "4"]
     log = folder / f"web-{port}.log"
     with _process(command, environment, log=log) as process:
@@ -114,9 +113,3 @@ def _wait_for(address: str, *, process: "subprocess.Popen[bytes]", log: Path) ->
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise AssertionError("The portal did not come up:\n" + log.read_text()[-3000:])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,13 +2,14 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.tools import free_port
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +65,7 @@ def running_server(binaries: Path, *settings: str) -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="ira-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = Server(binaries=binaries, folder=folder, port=port, settings=settings)
+    server = Server(binaries=binaries, folder=folder, port=free_port(), settings=settings)
     command = [binaries / "initdb", "-D", server.data, "-U", "portal", "-A", "trust", "-E", "UTF8", "--no-sync"]
     try:
         subprocess.run(as_server(*command), check=True, capture_output=True, cwd=folder)

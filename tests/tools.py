@@ -1,7 +1,10 @@
-"""Tools that a test may need. Missing: a skip with the reason, or a failure where ``REQUIRE_ALL=1``."""
+"""What tests of several rooms use. A missing tool: a skip with the reason, or a failure where ``REQUIRE_ALL=1``."""
 
 import os
 import shutil
+import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +20,24 @@ def skip_or_fail(reason: str) -> NoReturn:
     if os.environ.get("REQUIRE_ALL") == "1":
         pytest.fail(f"REQUIRE_ALL=1 and {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(
+    condition: Callable[[], object], *, within_s: float, what: str | Callable[[], str], every_s: float = 0.1
+) -> None:
+    """Return as soon as the condition holds; fail with ``what`` otherwise (a function is asked then)."""
+    end = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"Waited {within_s} s in vain for: {what if isinstance(what, str) else what()}")
+        time.sleep(every_s)
 
 
 def chromium() -> str:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -23,8 +22,8 @@ from typing import Any
 import yaml
 
 from container.make_env import environment as make_env
+from tests.tools import ROOT, wait_for
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = "docker.io/library/python:3.11-slim-bookworm"
 POSTGRES = "docker.io/library/postgres:17-bookworm"
 MIRROR = os.environ.get("IRA_TEST_DEBIAN_MIRROR", "http://deb.debian.org/debian")
@@ -156,11 +155,12 @@ class Engine:
         self.start(service, name=name, image=POSTGRES)
         test = service.definition["healthcheck"]["test"]
         ready = ["sh", "-c", f"PATH=$(echo /usr/lib/postgresql/*/bin):$PATH {' '.join(test[1:])} --host 127.0.0.1"]
-        end = time.monotonic() + 120
-        while self.execute(name, *ready, check=False).returncode:
-            if time.monotonic() > end:
-                raise TimeoutError(f"{name} does not answer:\n{self.logs(name)}")
-            time.sleep(1)
+        wait_for(
+            lambda: self.execute(name, *ready, check=False).returncode == 0,
+            within_s=120,
+            what=lambda: f"an answer of {name}\n{self.logs(name)}",
+            every_s=1,
+        )
 
     def execute(self, container: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in a running container."""
@@ -172,11 +172,12 @@ class Engine:
 
     def wait_healthy(self, container: str, *, within_s: float) -> None:
         """Return once the health check passes; raises with the container's log otherwise."""
-        end = time.monotonic() + within_s
-        while not self.is_healthy(container):
-            if time.monotonic() > end:
-                raise TimeoutError(f"{container} is not healthy after {within_s} s:\n{self.logs(container)}")
-            time.sleep(1)
+        wait_for(
+            lambda: self.is_healthy(container),
+            within_s=within_s,
+            what=lambda: f"a healthy {container}\n{self.logs(container)}",
+            every_s=1,
+        )
 
     def logs(self, container: str) -> str:
         """Return all that a container has said."""
@@ -271,14 +272,6 @@ def values_of_env() -> dict[str, str]:
     """Return what ``container/make_env.py`` writes into ``.env``, by name."""
     lines = [line for line in make_env("127.0.0.1").splitlines() if line and not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines)
-
-
-def free_port() -> int:
-    """Return a port of the loopback address that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def compose() -> dict[str, Any]:

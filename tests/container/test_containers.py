@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-from tests.container.engine import LIMITS, ROOT, Engine, free_port, service_of, values_of_env
+from tests.container.engine import LIMITS, Engine, service_of, values_of_env
 from tests.dicom_files import GREY, dicom
+from tests.tools import ROOT, free_port
 
 sys.path.insert(0, str(ROOT / "docs/examples"))
 from portal_client import Portal as Client

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.container.engine import ROOT, Engine, free_port, service_of, values_of_env
+from tests.container.engine import Engine, service_of, values_of_env
 from tests.sets import draw_all_layouts
+from tests.tools import ROOT, free_port, wait_for
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -38,15 +39,12 @@ def ask_mlflow(port: int, path: str, **body: Any) -> Any:
         return json.load(response)
 
 
-def wait_for(port: int, *, engine: Engine, container: str) -> None:
-    end = time.monotonic() + 240
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=4):
-                return
-        except OSError:
-            assert time.monotonic() < end, engine.logs(container)
-            time.sleep(1)
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=4):
+            return True
+    except OSError:
+        return False
 
 
 def test_a_training_asked_for_in_the_portal_is_worked_off_and_stands_in_mlflow(engine: Engine, tmp_path: Path) -> None:
@@ -63,7 +61,7 @@ def test_a_training_asked_for_in_the_portal_is_worked_off_and_stands_in_mlflow(e
     # The image has all that serves as well: what the web image does there, it does too.
     engine.run_once(service("migrate"), image=image)
     engine.start(service("mlflow"), name="ira-mlflow", image=image)
-    wait_for(ports["mlflow"], engine=engine, container="ira-mlflow")
+    wait_for(lambda: answers(ports["mlflow"]), within_s=240, what=lambda: engine.logs("ira-mlflow"), every_s=1)
     trainer = engine.start(service("trainer"), name="ira-trainer", image=image)
 
     def shell(code: str) -> str:

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
-from tests.tools import ROOT, SHARED_DATA, chromium
+from tests.tools import ROOT, SHARED_DATA, chromium, free_port
 
 PASSWORD = "radiology-demo"
 UP_WITHIN_S = 400  # seconds of work on a quiet machine, minutes on one that is busy with something else
@@ -52,13 +51,6 @@ class Demo:
                 return links[-1]
             time.sleep(0.2)
         raise AssertionError(f"No mail with a link like {pattern} was printed.")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_demo(var_dir: Path, *, port: int | None = None) -> Demo:

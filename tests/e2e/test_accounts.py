@@ -13,8 +13,8 @@ from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.e2e.axe import assert_accessible
-from tests.e2e.conftest import DESKTOP, PHONE, UP_WITHIN_S, answers, free_port
-from tests.tools import ROOT
+from tests.e2e.conftest import DESKTOP, PHONE, UP_WITHIN_S, answers
+from tests.tools import ROOT, free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

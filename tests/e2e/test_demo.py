@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import answers, free_port, processes_of, start_demo, stop_demo
-from tests.tools import ROOT
+from tests.e2e.conftest import answers, processes_of, start_demo, stop_demo
+from tests.tools import ROOT, free_port
 
 pytestmark = pytest.mark.slow
 

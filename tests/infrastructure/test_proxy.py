@@ -5,11 +5,9 @@ import json
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from tests.tools import ROOT, skip_or_fail
+from tests.tools import ROOT, free_port, skip_or_fail, wait_for
 
 CADDYFILE = ROOT / "container/Caddyfile"
 UP_WITHIN_S = 60
@@ -111,21 +109,6 @@ def caddy() -> str:
     return shutil.which("caddy") or skip_or_fail("no Caddy is installed (apt-get install caddy)")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def wait_for(is_so: Callable[[], bool], *, within_s: float, otherwise: Callable[[], str]) -> None:
-    end = time.monotonic() + within_s
-    while not is_so():
-        if time.monotonic() > end:
-            pytest.fail(f"not within {within_s} s:\n{otherwise()}")
-        time.sleep(0.2)
-
-
 @contextmanager
 def running_proxy(folder: Path, *webs: str) -> Iterator[Proxy]:
     """Run Caddy in front of these."""
@@ -154,7 +137,7 @@ def running_proxy(folder: Path, *webs: str) -> Iterator[Proxy]:
         subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
     ):
         try:
-            wait_for(is_up, within_s=UP_WITHIN_S, otherwise=lambda: proxy.log)
+            wait_for(is_up, within_s=UP_WITHIN_S, what=lambda: proxy.log)
             yield proxy
         finally:
             process.terminate()
@@ -169,7 +152,7 @@ def web() -> Web:
 def proxy(web: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """One proxy with one web process that is ready."""
     with web.running() as address, running_proxy(tmp_path_factory.mktemp("proxy"), address) as running:
-        wait_for(lambda: running.get("/ready") == 200, within_s=NOTICED_WITHIN_S, otherwise=lambda: running.log)
+        wait_for(lambda: running.get("/ready") == 200, within_s=NOTICED_WITHIN_S, what=lambda: running.log)
         yield running
 
 
@@ -228,7 +211,7 @@ def test_an_upload_of_the_size_that_the_portal_accepts_is_let_through_and_one_be
             wait_for(
                 lambda before=before: len(web.seen) > before and web.seen[-1]["bytes"] == len(CHUNK),  # type: ignore[misc]
                 within_s=20,
-                otherwise=lambda: proxy.log,
+                what=lambda: proxy.log,
             )
         else:
             answer = connection.getresponse()
@@ -260,7 +243,7 @@ def test_nobody_is_sent_to_a_web_process_that_is_not_ready_and_the_log_tells_no_
             return {proxy.get("/settling") for _ in range(8)} == {status}
 
         def within_time(is_so: Callable[[], bool]) -> None:
-            wait_for(is_so, within_s=NOTICED_WITHIN_S, otherwise=lambda: proxy.log)
+            wait_for(is_so, within_s=NOTICED_WITHIN_S, what=lambda: proxy.log)
 
         within_time(lambda: second.times_asked > 0 and first.times_asked > 0 and is_answered(200))
         first.seen.clear()

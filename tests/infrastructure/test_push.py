@@ -7,15 +7,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.tools import ROOT, skip_or_fail
+from tests.tools import ROOT, free_port, skip_or_fail, wait_for
 
 IMAGE = "radiology-portal:abc"
 TAGS = ("abc", "release/v1.2.3")
@@ -57,14 +56,12 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     program = shutil.which("docker-registry") or skip_or_fail(
         "no registry is installed (apt-get install docker-registry)"
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    host = f"127.0.0.1:{free_port()}"
     configuration = tmp_path / "registry.yml"
     store = {"filesystem": {"rootdirectory": str(tmp_path / "registry")}}
     configuration.write_text(json.dumps({"version": "0.1", "storage": store, "http": {"addr": host}}))
     with running(program, "serve", str(configuration), log=tmp_path / "registry.log"):
-        wait_for(lambda: answers(host), log=tmp_path / "registry.log")
+        wait_for(lambda: answers(host), within_s=UP_WITHIN_S, what=(tmp_path / "registry.log").read_text)
         yield Registry(host=host)
 
 
@@ -101,7 +98,11 @@ def docker_daemon(folder: Path) -> Iterator[str]:
     flags = ["--host", address, "--storage-driver", "vfs", "--bridge", "none", "--iptables=false", "--ip6tables=false"]
     with running(program, *places, *flags, log=log):
         asked = ["docker", "--host", address, "version"]
-        wait_for(lambda: subprocess.run(asked, capture_output=True, check=False).returncode == 0, log=log)
+        wait_for(
+            lambda: subprocess.run(asked, capture_output=True, check=False).returncode == 0,
+            within_s=UP_WITHIN_S,
+            what=log.read_text,
+        )
         yield address
 
 
@@ -119,14 +120,6 @@ def answers(host: str) -> bool:
     name, port = host.split(":")
     with socket.socket() as probe:
         return probe.connect_ex((name, int(port))) == 0
-
-
-def wait_for(is_up: Callable[[], bool], *, log: Path) -> None:
-    end = time.monotonic() + UP_WITHIN_S
-    while not is_up():
-        if time.monotonic() > end:
-            pytest.fail(f"did not come up in {UP_WITHIN_S} s:\n{log.read_text()[-2000:]}")
-        time.sleep(0.2)
 
 
 def write_script(path: Path, beginning: str) -> None:

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from ml.inference import analyse
 from ml.metrics import figures_of
 from ml.recording import Recorder
 from ml.runtime import STARTER_DIRECTORY, load_model, read_card
-from tests.tools import ROOT
+from tests.tools import ROOT, free_port
 
 pytest.importorskip("mlflow", reason="training packages (requirements/ml.txt) are not installed")
 
@@ -138,12 +137,6 @@ class TestRun:
             tracking.Run(name="outline").__enter__()
         assert "--no-mlflow" in str(caught.value)
         assert "secret@" not in str(caught.value).split(" cannot be used")[0]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def answer_of(address: str, *, pictures: list[bytes], process: subprocess.Popen) -> list[dict]:

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.studies.test_queue import ROOT, wait_for
+from tests.tools import ROOT, free_port, wait_for
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """gunicorn with the settings that it finds by itself, on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "DJANGO_SETTINGS_MODULE": "portal.settings.test",
         "DATABASE_URL": f"sqlite:///{tmp_path / 'portal.sqlite3'}",

@@ -6,14 +6,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.tools import ROOT, wait_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +64,6 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Portal:
     made = Portal(folder=folder, environment=environment)
     made.run("manage.py", "migrate", "-v0")
     return made
-
-
-def wait_for(condition: Callable[[], object], *, within_s: float, what: str) -> None:
-    """Return as soon as the condition holds; fail with ``what`` otherwise."""
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, f"Waited {within_s} s in vain for: {what}"
-        time.sleep(0.1)
 
 
 @dataclass(frozen=True, kw_only=True)

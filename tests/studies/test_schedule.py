@@ -15,8 +15,8 @@ from django.utils import timezone
 from django_q.models import OrmQ, Schedule
 from django_q.scheduler import scheduler
 
-from tests.studies.test_queue import ROOT, Portal, wait_for
-from tests.tools import skip_where_threads_share_the_database
+from tests.studies.test_queue import ROOT, Portal
+from tests.tools import skip_where_threads_share_the_database, wait_for
 
 
 @pytest.mark.django_db(transaction=True)

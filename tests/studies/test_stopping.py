@@ -16,7 +16,8 @@ from studies.errors import InvalidTransitionError
 from studies.models import Analysis
 from studies.tasks import analyse_image
 from tests.factories import AnalysisFactory
-from tests.studies.test_queue import ROOT, Portal, wait_for
+from tests.studies.test_queue import Portal
+from tests.tools import ROOT, wait_for
 
 Starter = Callable[..., subprocess.Popen[bytes]]
 
