@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -45,12 +46,20 @@ def renew_outline(
     its temperature and its figures are those of `former`, whose trunk is no longer the outline's. Raises
     TrainingDataError where `former` was taught on other data, and ModelFileError where it cannot be read.
     """
-    card = read_card(former)
+    card, entries = read_card(former), check_same_data(sets, former=former)
     report("export: folding and quantising the outline")
     plain = deployable_outline(outline, width=parameters.outline.width)
     contents = {"classifier": read_checked(former, card=card, name="classifier"), "outline": to_litert(plain)}
     return _write_renewed(
-        sets, parameters=parameters, contents=contents, plain=plain, former=former, out=out, report=report, limit=limit
+        sets,
+        parameters=parameters,
+        card=card,
+        entries=entries,
+        contents=contents,
+        plain=plain,
+        out=out,
+        report=report,
+        limit=limit,
     )
 
 
@@ -68,10 +77,18 @@ def measure_anew(
     For after a change of how serving uses the networks, which thresholds and figures are of. Raises as
     `renew_outline` does.
     """
-    card = read_card(former)
+    card, entries = read_card(former), check_same_data(sets, former=former)
     contents = {name: read_checked(former, card=card, name=name) for name in ("classifier", "outline")}
     return _write_renewed(
-        sets, parameters=parameters, contents=contents, plain=None, former=former, out=out, report=report, limit=limit
+        sets,
+        parameters=parameters,
+        card=card,
+        entries=entries,
+        contents=contents,
+        plain=None,
+        out=out,
+        report=report,
+        limit=limit,
     )
 
 
@@ -79,15 +96,14 @@ def _write_renewed(
     sets: run.Sets,
     *,
     parameters: Parameters,
+    card: dict[str, Any],
+    entries: tuple[ManifestEntry, ...],
     contents: Mapping[str, bytes],
     plain: keras.Model | None,
-    former: Path,
     out: Path,
     report: run.Report,
     limit: int | None,
 ) -> Path:
-    card = read_card(former)
-    entries = check_same_data(sets, former=former)
     networks = {name: Network(content, threads=run.THREADS) for name, content in contents.items()}
     settings = run.Settings(
         thresholds=Thresholds.of_card(card["thresholds"]),
